@@ -161,7 +161,9 @@ class Engine:
         )
         self.files = Files(objects, self._access)
         self.checksums = Checksums(store, objects, self._access, self.hub)
-        self.jobs = Jobs(store, self.sites, on_change=self._wake_drivers)
+        self.jobs = Jobs(
+            store, self.sites, are_imported=topic is not None, on_change=self._wake_drivers
+        )
         self.admin = AdminJobs(
             store, self.sites, publisher, self._outbox, on_change=self._wake_drivers
         )

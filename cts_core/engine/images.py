@@ -127,7 +127,9 @@ class Images:
                     "host images run without isolation and are refused on a service with several users, unless its "
                     "operator sets local.shared"
                 )
-            program = await resolve_program(executable=executable, module=module)
+            program = await resolve_program(
+                executable=executable, module=module, interpreter=registration.interpreter
+            )
             digest, entrypoint = program.digest, program.entrypoint
         elif executable is not None or module is not None:
             raise IllegalParameterError(

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from cts_core.concurrency import run_in_pool
 from cts_core.engine.access import check_owner
@@ -58,6 +59,21 @@ async def cancel_job(store: RecordStore, job_id: str) -> None:
     )
 
 
+_Job = TypeVar("_Job", bound=JobSummary)
+_IMPORT_KEYS = frozenset(
+    f"cse_event_processing_{outcome}" for outcome in ("complete", "error", "no_operation")
+)
+"""What the importer of ended jobs adds to a job's metadata; clients of the deployed service wait for one of them."""
+
+
+def without_import(job: _Job) -> _Job:
+    """Return an ended job with the mark that nothing was imported, where nobody else has marked it."""
+    if job.state not in TERMINAL or not _IMPORT_KEYS.isdisjoint(job.admin_meta):
+        return job
+    mark = {"cse_event_processing_no_operation": job.transition_times[-1].time.isoformat()}
+    return job.model_copy(update={"admin_meta": job.admin_meta | mark})
+
+
 _INSTANT = timedelta(milliseconds=1)
 """The smallest difference between the times of two transitions."""
 
@@ -66,20 +82,32 @@ class Jobs:
     """Methods raise NoSuchJobError, and UnauthorizedError for another user's job."""
 
     def __init__(
-        self, store: RecordStore, sites: SiteDirectory, *, on_change: Callable[[str], None]
+        self,
+        store: RecordStore,
+        sites: SiteDirectory,
+        *,
+        are_imported: bool,
+        on_change: Callable[[str], None],
     ) -> None:
-        """``on_change(job_id)`` is called for each job that this class moves."""
+        """``are_imported``: whether there may be someone who imports the outputs of ended jobs, as they hear of them.
+
+        ``on_change(job_id)`` is called for each job that this class moves.
+        """
         self._store = store
+        self._are_imported = are_imported
         self._sites = sites
         self._on_change = on_change
 
     async def _summary(self, user: User, job_id: str) -> JobSummary:
-        return check_owner(user, await self._store.get_summary(job_id))
+        return self._marked(check_owner(user, await self._store.get_summary(job_id)))
+
+    def _marked(self, job: _Job) -> _Job:
+        return job if self._are_imported else without_import(job)
 
     async def get(self, user: User, job_id: str) -> Job:
         """Return the whole job."""
         record = check_owner(user, await self._store.get_job(job_id))
-        return job_view(record, self._sites.waits_for)
+        return job_view(self._marked(record), self._sites.waits_for)
 
     async def preview(self, user: User, job_id: str) -> JobPreview:
         """Return the job without its files, with the number of its containers in each state unless it is complete."""
@@ -123,6 +151,7 @@ class Jobs:
                 mine = dataclasses.replace(mine, after=max(after, query.after or after))
         page = await self._store.list_jobs(mine)
         counts = await self._counts(page.jobs) if containers else None
+        page = dataclasses.replace(page, jobs=[self._marked(job) for job in page.jobs])
         return list_view(page, mine, counts, self._sites.waits_for)
 
     async def any_live(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -41,12 +42,14 @@ class HostProgram:
     digest: str
 
 
-async def resolve_program(*, executable: str | None, module: str | None) -> HostProgram:
+async def resolve_program(
+    *, executable: str | None, module: str | None, interpreter: str | None = None
+) -> HostProgram:
     """Return the program that a registration names. Raises MissingParameterError, ImageFetchError."""
 
     def resolve() -> HostProgram:
         if executable is not None:
-            entrypoint = [_absolute(executable)]
+            entrypoint = [*([_absolute(interpreter)] if interpreter else []), _absolute(executable)]
         elif module is not None:
             entrypoint = [sys.executable, "-m", module]
         else:
@@ -69,9 +72,18 @@ async def check_program(image: JobImage) -> None:
     actual = await _in_thread(lambda: _digest(_file(image.entrypoint)))
     if actual != image.digest:
         raise ImageFetchError(
-            f"The program behind {image.name} has changed since it was registered ({image.digest}, now "
-            f"{actual}): delete the image and register it again"
+            f"The program behind {image.name} has changed since it was registered ({image.digest}, now {actual}): register "
+            f"it again: {_registration(image)}"
         )
+
+
+def _registration(image: JobImage) -> str:
+    """Return the line of ``%cts`` that registers a host image again, in place of what it was."""
+    name = image.name if image.tag in ("", "latest") else f"{image.name}:{image.tag}"
+    match image.entrypoint:
+        case [_, "-m", module]:
+            return f"%cts images --register {name} --module {module}"
+    return f"%cts images --register {name} {shlex.quote(image.entrypoint[-1])}"
 
 
 async def _in_thread(function: Callable[[], _T]) -> _T:
@@ -90,12 +102,18 @@ def _file(entrypoint: Sequence[str]) -> str:
     match entrypoint:
         case [_, "-m", module]:
             return _module_file(module)
-        case [path, *_] if Path(path).is_file() and os.access(path, os.X_OK):
+        case [interpreter, path] if _can_run(interpreter) and Path(path).is_file():
+            return path
+        case [path, *_] if _can_run(path):
             return path
     raise ImageFetchError(
         f"'{' '.join(entrypoint)}' is not a program that can be run on this machine: it must be a file with "
         "the permission to execute it"
     )
+
+
+def _can_run(path: str) -> bool:
+    return Path(path).is_file() and os.access(path, os.X_OK)
 
 
 def _module_file(module: str) -> str:

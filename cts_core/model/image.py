@@ -68,6 +68,8 @@ class ImageRegistration(Closed):
     usage_notes: UsageNotes | None = None
     executable: Annotated[str, StringConstraints(min_length=1, max_length=4096)] | None = None
     """``host/…`` only: the absolute path of a program of the server's machine."""
+    interpreter: Annotated[str, StringConstraints(min_length=1, max_length=4096)] | None = None
+    """``host/…`` only: the absolute path of the program that runs the executable, such as a Python for a file of Python."""
     module: (
         Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^\w+(\.\w+)*$")]
         | None

@@ -58,6 +58,7 @@ class ServiceEndpoints(Endpoints):
         *,
         executable: str | None = None,
         module: str | None = None,
+        interpreter: str | None = None,
         from_image: str | None = None,
         urls: Sequence[str] | None = None,
         usage_notes: str | None = None,
@@ -67,7 +68,7 @@ class ServiceEndpoints(Endpoints):
     ) -> Image:
         """Register an image of a registry, or ``host/NAME`` with an executable or a module; for admins.
 
-        ``from_image`` is a registered image whose fields are used where none are given here. ``variables`` are those that
+        ``interpreter`` is what runs an executable that does not run by itself, such as a file of Python. ``from_image`` is a registered image whose fields are used where none are given here. ``variables`` are those that
         jobs of a ``host/NAME`` may set where several users run it.
         """
         response = self._transport.json(
@@ -79,6 +80,7 @@ class ServiceEndpoints(Endpoints):
             json=drop_none(
                 executable=executable,
                 module=module,
+                interpreter=interpreter,
                 from_image=from_image,
                 urls=None if urls is None else list(urls),
                 usage_notes=usage_notes,

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
+from pathlib import Path
 
 from cts_core.errors import ErrorKind
 from cts_jupyter.client.api.base import drop_none
@@ -13,7 +16,7 @@ from cts_jupyter.notebook.columns import image_reference, image_table, site_tabl
 from cts_jupyter.notebook.magics.command import Command, CommandParser
 from cts_jupyter.notebook.magics.context import Context
 from cts_jupyter.notebook.magics.errors import MagicError
-from cts_jupyter.notebook.magics.local_files import local_path
+from cts_jupyter.notebook.magics.local_files import local_path, no_local_file
 from cts_jupyter.notebook.table import Table
 
 _HOST = "host/"
@@ -23,7 +26,13 @@ _TAG_TAKEN = ErrorKind.IMAGE_TAG_EXISTS.appcode
 
 def _configure_images(parser: CommandParser) -> None:
     add = parser.add_argument
-    add("text", metavar="TEXT", nargs="?", help="only images with this in their names")
+    add(
+        "text",
+        metavar="TEXT|FILE",
+        nargs="?",
+        help="only images with this in their names; with --register host/NAME, the program to register: a file of Python "
+        "as it is, or any other that can be executed",
+    )
     change = parser.add_mutually_exclusive_group()
     change.add_argument(
         "--register",
@@ -73,7 +82,13 @@ def _run_images(context: Context, options: argparse.Namespace) -> Table[Image]:
 def _register(context: Context, options: argparse.Namespace) -> Image:
     name, program = options.register, _program(options)
     if name.startswith(_HOST) and not program:
-        raise MagicError("Say which program to register: --executable PATH or --module MOD")
+        raise MagicError(
+            f"Say which program to register: %cts images --register {name} FILE, or --module MOD"
+        )
+    if "interpreter" in program:
+        context.add_note(
+            f"{name} runs {program['executable']} by this kernel's Python, {program['interpreter']}"
+        )
     more = drop_none(
         refdata_id=options.refdata,
         default_refdata_mount_point=options.refdata_mount,
@@ -108,11 +123,26 @@ def _register(context: Context, options: argparse.Namespace) -> Image:
 
 
 def _program(options: argparse.Namespace) -> dict[str, str]:
-    path = options.executable
-    return drop_none(
-        executable=None if path is None else str(local_path(path).absolute()),
-        module=options.module,
-    )
+    given = [
+        value for value in (options.text, options.executable, options.module) if value is not None
+    ]
+    if len(given) > 1:
+        raise MagicError(f"Say one program to register, not {' and '.join(given)}")
+    word = options.text or options.executable
+    if word is None:
+        return drop_none(module=options.module)
+    path = local_path(word).absolute()
+    if not path.is_file():
+        raise no_local_file(word)
+    program = {"executable": str(path)}
+    if path.suffix == ".py" and not _runs_by_itself(path):
+        program["interpreter"] = sys.executable
+    return program
+
+
+def _runs_by_itself(path: Path) -> bool:
+    with path.open("rb") as file:
+        return os.access(path, os.X_OK) and file.read(2) == b"#!"
 
 
 def _configure_plain(parser: CommandParser) -> None:

@@ -11,6 +11,7 @@ from datetime import timedelta
 import pytest
 
 from cts_core import errors
+from cts_core.engine.jobs import without_import
 from cts_core.engine.logs import LogSpan
 from cts_core.engine.outcome import NON_ZERO_EXIT
 from cts_core.identity.identity import User
@@ -21,7 +22,7 @@ from cts_core.sites.site import LogStream
 from cts_core.states import JobState
 from cts_core.why import NO_OUTPUTS
 from tests.harness.engine import EngineHarness
-from tests.harness.factories import TO_COMPLETE, make_submission
+from tests.harness.factories import TO_COMPLETE, make_job_record, make_submission
 
 BOB = User("bob")
 
@@ -287,3 +288,19 @@ async def test_cleaner_removes_files_of_old_jobs(harness: EngineHarness, tmp_pat
     assert await harness.engine._cleaner.clean_jobs() == 1
     assert not folder.exists()
     assert await harness.engine._cleaner.clean_jobs() == 0
+
+
+@pytest.mark.parametrize(
+    ("state", "meta", "keys"),
+    [
+        (JobState.COMPLETE, {"a": 1}, ["a", "cse_event_processing_no_operation"]),
+        (JobState.CANCELED, {}, ["cse_event_processing_no_operation"]),
+        (JobState.CREATED, {}, []),
+        (JobState.COMPLETE, {"cse_event_processing_complete": "x"}, ["cse_event_processing_complete"]),
+    ],
+)  # fmt: skip
+def test_ended_job_is_marked_as_not_imported_once(state, meta, keys):
+    job = make_job_record().model_copy(update={"state": state, "admin_meta": meta})
+    marked = without_import(job)
+    assert list(marked.admin_meta) == keys
+    assert without_import(marked) is marked or state is JobState.CREATED

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from cts_jupyter.notebook.magics.magic import COMMANDS
@@ -34,14 +36,46 @@ def test_host_image_is_registered_replaced_and_deleted(shell, program, place):
     assert "%cts images lists" in shell.refusal(f"%cts images --delete {name}")
 
 
+@pytest.mark.slow
+def test_file_of_python_is_a_program_as_it_is(shell, inputs, place, tmp_path):
+    name = f"host/{place.split('/')[1]}"
+    tool = tmp_path / "tool.py"
+    tool.write_text("import pathlib, sys\npathlib.Path(sys.argv[1]).write_text(sys.executable)\n")
+    ran = shell.run(f"%cts images --register {name} tool.py")
+    assert f"{name} runs {tool} by this kernel's Python, {sys.executable}" in ran.out
+    assert ran.value[0].entrypoint == [sys.executable, str(tool)]
+    line = f"%cts submit {name} -i {inputs} --output-dir {place}o/ --memory 50MB --runtime 1m -- /output_files/x"
+    job = shell(line).wait(60)
+    assert shell(f"%cts get {job.id} got/")[0].read_text() == sys.executable
+    tool.write_text("import sys\nsys.exit(3)\n")
+    said = shell.refusal(f"{line.replace('/o/', '/p/')}")
+    assert "has changed since it was registered" in said
+    remedy = said[said.index("%cts images --register") :]
+    assert "has changed since" in shell.run(remedy).out
+    assert [c.exit_code for c in shell(line.replace("/o/", "/p/")).wait(60).containers] == [3]
+    # One that says itself what runs it does.
+    tool.write_text("#!/bin/sh\n")
+    tool.chmod(0o755)
+    assert shell(f"%cts images --register {name} --executable tool.py")[0].entrypoint == [str(tool)]
+
+
+def test_variables_that_jobs_may_set_are_registered(shell, program, place):
+    name = f"host/{place.split('/')[1]}"
+    (image,) = shell(f"%cts images --register {name} program --variables A,B")
+    assert image.variables == ["A", "B"]
+    (again,) = shell(f"%cts images --register {name} program --variables C")
+    assert again.variables == ["C"]
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ("--register host/x", "--executable PATH or --module MOD"),
+        ("--register host/x", "--register host/x FILE, or --module MOD"),
         ("--module x", "--register NAME"),
         ("--refdata x", "--register NAME"),
         ("--register host/x --executable a --module b", "not allowed with"),
-        ("--register host/x --executable none", "none"),
+        ("--register host/x a --module b", "one program to register, not a and b"),
+        ("--register host/x --executable none", "no local file none: looked for"),
         ("--register docker.io/x --module json.tool", "host/<name>"),
     ],
 )
