@@ -38,6 +38,7 @@ SERVICES = [
 pytest_plugins = [
     "tests.services.s3",
     *SERVICES,
+    "tests.simulators.jaws_central",
     "tests.simulators.kbase_auth",
     "tests.simulators.sfapi",
     "tests.harness.server_fixtures",

@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http.client import responses
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -18,20 +18,10 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from tests.services.server import free_port
+from tests.simulators.server import PreparedResponse
 
 _USER_NAME = re.compile(r"[a-z][a-z0-9_]{0,99}")
 _DAY_MS = 86_400_000
-
-
-@dataclass(frozen=True)
-class PreparedResponse:
-    """A response that a test prepares in place of the regular one; ``cut`` ends the connection in the middle of it."""
-
-    status: int = 200
-    body: bytes = b""
-    content_type: str = "application/json"
-    headers: dict[str, str] = field(default_factory=dict)
-    cut: bool = False
 
 
 @dataclass

@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -27,8 +26,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from tornado.httputil import HTTPFile, parse_body_arguments
 
-from tests.services.server import free_port, or_skip, require_program
-from tests.simulators.kbase_auth import PreparedResponse
+from tests.services.server import or_skip, require_program
+from tests.simulators.server import PreparedResponse, SimulatorServer
 
 SCRATCH = {"perlmutter": "/pscratch/sd/c/cdm_ts", "dtns": "/global/pscratch/sd/c/cdm_ts"}
 """``$SCRATCH`` of the user; both are one folder."""
@@ -87,13 +86,13 @@ class NERSC:
         self._tokens: dict[str, float] = {}
         self._used: set[str] = set()
         self._tasks: dict[str, _Task] = {}
-        self._server = _Server(self, free_port())
+        self._server = SimulatorServer(self.respond)
         for folder in ("global/pscratch/sd/c/cdm_ts", "global/cfs", f"home/{self.user}"):
             (self.root / folder).mkdir(parents=True, exist_ok=True)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return self._server.url
 
     @property
     def token_url(self) -> str:
@@ -138,12 +137,11 @@ class NERSC:
         )
 
     def start(self) -> None:
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self._server.start()
 
     def stop(self) -> None:
         self.is_stuck = False
-        self._server.shutdown()
-        self._server.server_close()
+        self._server.stop()
 
     def respond(self, method: str, target: str, headers: Any, body: bytes) -> PreparedResponse:
         url = urlsplit(target)
@@ -343,34 +341,6 @@ class NERSC:
 def _check_machine(machine: str) -> None:
     if machine not in _MACHINES:
         raise _RefusalError(422, f"{machine} is no system of NERSC")
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self, nersc: NERSC, port: int) -> None:
-        self.nersc = nersc
-        super().__init__(("127.0.0.1", port), _Handler)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: _Server
-    protocol_version = "HTTP/1.1"
-
-    def _serve(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        answer = self.server.nersc.respond(self.command, self.path, self.headers, body)
-        self.send_response(answer.status)
-        for name, value in {"Content-Type": answer.content_type, **answer.headers}.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(answer.body)))
-        self.end_headers()
-        self.wfile.write(answer.body)
-
-    do_GET = do_POST = do_PUT = do_DELETE = _serve  # noqa: N815 - names of http.server
-
-    def log_message(self, *args: Any) -> None:
-        pass
 
 
 @pytest.fixture

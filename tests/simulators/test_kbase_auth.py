@@ -7,7 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.simulators.kbase_auth import KBaseAuth, PreparedResponse
+from tests.simulators.kbase_auth import KBaseAuth
+from tests.simulators.server import PreparedResponse
 
 
 def request(auth: KBaseAuth, path: str, token: str | None, **options: Any) -> httpx.Response:

@@ -10,6 +10,7 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -31,6 +32,10 @@ _MAX_TEXT = 500
 
 class SFAPIError(Exception):
     """NERSC refuses a call, or says that it failed; the message says why."""
+
+
+class NoSuchTaskError(SFAPIError):
+    """NERSC says that it does not know a task (any more), or has no such call."""
 
 
 class TaskState(StrEnum):
@@ -117,10 +122,10 @@ class SFAPI:
 
     async def task(self, task_id: str) -> Task:
         """Return what has become of a command."""
-        content = await self._ask("GET", f"tasks/{quote(task_id, safe='')}", may_miss=True)
-        if content is None:
+        try:
+            fields = _object(await self._ask("GET", f"tasks/{quote(task_id, safe='')}"))
+        except NoSuchTaskError:
             return Task(TaskState.GONE)
-        fields = _object(content)
         try:
             state = TaskState(str(fields.get("status")))
         except ValueError:
@@ -137,7 +142,8 @@ class SFAPI:
 
     async def cancel(self, task_id: str) -> None:
         """Cancel a command; one that NERSC does not know has ended."""
-        await self._ask("DELETE", f"tasks/{quote(task_id, safe='')}", may_miss=True)
+        with suppress(NoSuchTaskError):
+            await self._ask("DELETE", f"tasks/{quote(task_id, safe='')}")
 
     async def upload(self, machine: Machine, path: str, content: bytes) -> None:
         """Write a file whose folder exists; a relative path is below the user's home."""
@@ -172,26 +178,13 @@ class SFAPI:
         return _json(*await self._call("GET", f"{self._url}/{path}", {}, None))
 
     async def _ask(
-        self,
-        method: str,
-        path: str,
-        body: bytes | None = None,
-        content_type: str | None = None,
-        *,
-        may_miss: bool = False,
+        self, method: str, path: str, body: bytes | None = None, content_type: str | None = None
     ) -> object:
-        """Return the answer to a call with a token; with ``may_miss``, None in place of a 404."""
-        url = f"{self._url}/{path}"
-        return await self._send(method, url, body, content_type, may_miss=may_miss)
+        """Return the answer to a call with a token."""
+        return await self._send(method, f"{self._url}/{path}", body, content_type)
 
     async def _send(
-        self,
-        method: str,
-        url: str,
-        body: bytes | None,
-        content_type: str | None,
-        *,
-        may_miss: bool = False,
+        self, method: str, url: str, body: bytes | None, content_type: str | None
     ) -> object:
         token = (await self.credentials.token()).get_secret_value()
         headers = {"Authorization": f"Bearer {token}"}
@@ -201,8 +194,6 @@ class SFAPI:
         if status == httpx.codes.UNAUTHORIZED:
             self.credentials.forget_token()
             raise UnavailableError("NERSC refuses the token that it has given")
-        if status == httpx.codes.NOT_FOUND and may_miss:
-            return None
         return _json(status, content)
 
     async def _call(
@@ -231,7 +222,8 @@ def _json(status: int, content: bytes) -> Any:  # noqa: ANN401 - as others wrote
         ) from None
     if status >= httpx.codes.BAD_REQUEST:
         detail = answer.get("detail") if isinstance(answer, dict) else None
-        raise SFAPIError(f"NERSC refuses a call with status {status}: {str(detail)[:_MAX_TEXT]}")
+        error = NoSuchTaskError if status == httpx.codes.NOT_FOUND else SFAPIError
+        raise error(f"NERSC refuses a call with status {status}: {str(detail)[:_MAX_TEXT]}")
     return answer
 
 

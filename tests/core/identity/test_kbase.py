@@ -21,7 +21,8 @@ from cts_core.errors import (
 from cts_core.identity import kbase
 from cts_core.identity.identity import Credentials, Role, User
 from cts_core.identity.kbase import KBaseIdentity
-from tests.simulators.kbase_auth import KBaseAuth, PreparedResponse
+from tests.simulators.kbase_auth import KBaseAuth
+from tests.simulators.server import PreparedResponse
 
 TOKEN, ME, USERS = "/api/V2/token", "/api/V2/me", "/api/V2/users/"
 SITE_ROLES = ("KBASE_STAFF", "HAS_NERSC_ACCOUNT")

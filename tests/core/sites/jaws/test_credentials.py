@@ -11,7 +11,7 @@ from cts_core.errors import ConfigError, UnavailableError
 from cts_core.http_client import HttpClient
 from cts_core.sites.jaws.credentials import Credentials, Key, read_key
 from tests.harness.jaws_clients import sfapi_client, write_key
-from tests.simulators.kbase_auth import PreparedResponse
+from tests.simulators.server import PreparedResponse
 from tests.simulators.sfapi import NERSC
 
 pytestmark = pytest.mark.slow

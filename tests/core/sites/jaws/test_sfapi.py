@@ -12,7 +12,7 @@ from cts_core.errors import UnavailableError
 from cts_core.sites.jaws.layout import Machine
 from cts_core.sites.jaws.sfapi import SFAPI, SFAPIError, Task, TaskState
 from tests.harness.jaws_clients import sfapi_client
-from tests.simulators.kbase_auth import PreparedResponse
+from tests.simulators.server import PreparedResponse
 from tests.simulators.sfapi import NERSC, SCRATCH
 
 pytestmark = pytest.mark.slow

@@ -14,7 +14,8 @@ from jupyter_server.auth import User as JupyterUser
 from cts_jupyter.server.routes import events
 from tests.harness.factories import make_job_record
 from tests.harness.server import JUPYTER_TOKEN, ServerHarness
-from tests.simulators.kbase_auth import KBaseAuth, PreparedResponse
+from tests.simulators.kbase_auth import KBaseAuth
+from tests.simulators.server import PreparedResponse
 
 ORIGIN = "https://hub.example.org"
 SITE_ROLES = ("KBASE_STAFF", "HAS_NERSC_ACCOUNT")

@@ -1,0 +1,136 @@
+"""The client of JAWS central, on a simulator of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from pydantic import SecretStr
+
+from cts_core.errors import UnavailableError
+from cts_core.http_client import HttpClient
+from cts_core.sites.jaws.central import Central, JAWSError, Run
+from cts_core.sites.jaws.outages import jaws as availability
+from cts_core.sites.jaws.pace import Pace
+from cts_core.sites.jaws.results import RunEnd
+from tests.simulators.jaws_central import JAWS
+from tests.simulators.server import PreparedResponse
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+async def central(jaws: JAWS) -> AsyncIterator[Central]:
+    http = HttpClient("127.0.0.1", timeout=2.0, connections=4)
+    yield Central(jaws.url, SecretStr(jaws.token), http, Pace(1000))
+    await http.close()
+
+
+async def test_user_of_the_token_is_told(jaws: JAWS, central: Central):
+    assert await central.user() == jaws.user
+
+
+async def test_run_is_told_until_it_is_done(jaws: JAWS, central: Central):
+    run = jaws.submit("job")
+    assert await central.run("1000") == Run("1000", "created", None, None)
+    run.output_dir = "/global/jaws/1000/x"
+    run.move("succeeded", "succeeded")
+    told = await central.run("1000")
+    assert told is not None
+    assert (told.end, told.output_dir) == (None, run.output_dir)
+    run.move("done", "succeeded")
+    told = await central.run("1000")
+    assert told is not None
+    assert told.end is RunEnd.SUCCESS
+
+
+async def test_unknown_run_is_none(central: Central):
+    assert await central.run("7") is None
+
+
+async def test_run_is_cancelled_once_and_again(jaws: JAWS, central: Central):
+    run = jaws.submit("job")
+    assert not await central.was_cancelled("1000")
+    await central.cancel("1000")
+    await central.cancel("1000")
+    assert (run.status, await central.was_cancelled("1000")) == ("cancelled", True)
+
+
+async def test_cancel_that_is_too_late_or_of_no_run_is_none(jaws: JAWS, central: Central):
+    run = jaws.submit("job")
+    run.move("done", "succeeded")
+    await central.cancel("1000")
+    await central.cancel("7")
+    assert run.result == "succeeded"
+    assert not await central.was_cancelled("7")
+
+
+async def test_runs_are_found_by_their_tag_where_there_is_a_search(jaws: JAWS, central: Central):
+    for tag in ("a", "b", "a"):
+        jaws.submit(tag)
+    assert await central.find("a") == ["1000", "1002"]
+    assert await central.find("none") == []
+    jaws.has_search = False
+    assert await central.find("a") is None
+
+
+async def test_sites_say_how_they_are(jaws: JAWS, central: Central):
+    assert availability("kbase", await central.status("kbase")).is_usable
+    jaws.sites["jgi"]["jgi-Cromwell"] = "DOWN"
+    assert not availability("jgi", await central.status("jgi")).is_usable
+    assert "UNKNOWN SITE" in (availability("x", await central.status("x")).reason or "")
+
+
+_OUTAGES = [
+    PreparedResponse(503, b"{}"),
+    PreparedResponse(500, b'{"detail": {"error": "no database"}}'),
+    PreparedResponse(502, b"<html>", "text/html"),
+    PreparedResponse(429, b'{"detail": "slower"}'),
+    PreparedResponse(200, b"<html>maintenance</html>", "text/html"),
+    PreparedResponse(404, b"<html>", "text/html"),
+    PreparedResponse(401, b'{"detail": "Provided token is not valid"}'),
+]
+
+
+@pytest.mark.parametrize(
+    "answer", _OUTAGES, ids=lambda answer: f"{answer.status} {answer.body.decode()}"
+)
+async def test_no_proper_answer_is_an_outage_and_nothing_is_sent_again(
+    jaws: JAWS, central: Central, answer: PreparedResponse
+):
+    jaws.override = answer
+    with pytest.raises(UnavailableError) as error:
+        await central.run("7")
+    assert jaws.token not in str(error.value)
+    assert jaws.calls == ["GET /api/v2/run/7"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        PreparedResponse(400, b'{"detail": {"error": "bad"}}'),
+        PreparedResponse(200, b"[]"),
+        PreparedResponse(200, b"null"),
+        PreparedResponse(200, b'{"status": "created"}'),
+        PreparedResponse(200, b'{"id": 8, "status": "created"}'),
+    ],
+    ids=lambda answer: f"{answer.status} {answer.body.decode()}",
+)
+async def test_answer_without_meaning_is_an_error_of_the_call(
+    jaws: JAWS, central: Central, answer: PreparedResponse
+):
+    jaws.override = answer
+    with pytest.raises(JAWSError):
+        await central.run("7")
+
+
+async def test_refusal_of_a_cancel_has_its_reason(jaws: JAWS, central: Central):
+    jaws.override = PreparedResponse(400, b'{"detail": {"error": "you may not"}}')
+    with pytest.raises(JAWSError, match="you may not"):
+        await central.cancel("7")
+
+
+async def test_call_has_one_deadline(jaws: JAWS, central: Central):
+    jaws.delay = 4.0
+    with pytest.raises(UnavailableError, match="did not answer within 2 s"):
+        await central.user()

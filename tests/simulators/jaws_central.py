@@ -1,0 +1,168 @@
+"""A simulator of JAWS central: the calls of the contract, strictly, over real sockets. It runs nothing: a test moves its runs."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from tests.simulators.server import PreparedResponse, SimulatorServer
+
+_API = "/api/v2/"
+_RUN_QUERY = {"verbose": ["true"], "local_tz": ["UTC"]}
+
+
+class _RefusalError(Exception):
+    def __init__(self, status: int, detail: object) -> None:
+        super().__init__(detail)
+        self.response = PreparedResponse(status, json.dumps({"detail": detail}).encode())
+
+
+@dataclass
+class JAWSRun:
+    """A run; ``log`` are the statuses that it has passed."""
+
+    id: int
+    tag: str
+    status: str = "created"
+    result: str | None = None
+    output_dir: str | None = None
+    log: list[str] = field(default_factory=lambda: ["created"])
+
+    def move(self, status: str, result: str | None = None) -> None:
+        self.status, self.result = status, result
+        self.log.append(status)
+
+
+@dataclass
+class JAWS:
+    """JAWS central with one user, the calls so far, and faults that a test sets."""
+
+    user: str = "cdm_ts"
+    token: str = "jaws-token"
+    runs: dict[int, JAWSRun] = field(default_factory=dict)
+    sites: dict[str, dict[str, str]] = field(
+        default_factory=lambda: {
+            site: {f"{site}-{part}": "UP" for part in ("Site", "Cromwell", "HTCondor")}
+            for site in ("kbase", "jgi")
+        }
+    )
+    has_search: bool = True
+    delay: float = 0.0
+    """Seconds before each answer."""
+    override: PreparedResponse | None = None
+    """Sent instead of every regular answer."""
+    calls: list[str] = field(default_factory=list)
+    """Method and path of each call, in order."""
+
+    def __post_init__(self) -> None:
+        self._server = SimulatorServer(self.respond)
+
+    @property
+    def url(self) -> str:
+        return f"{self._server.url}/"
+
+    def start(self) -> None:
+        self._server.start()
+
+    def stop(self) -> None:
+        self._server.stop()
+
+    def submit(self, tag: str) -> JAWSRun:
+        """Add a run, as ``jaws submit`` on Perlmutter does."""
+        run = JAWSRun(1000 + len(self.runs), tag)
+        self.runs[run.id] = run
+        return run
+
+    def respond(self, method: str, target: str, headers: Any, body: bytes) -> PreparedResponse:
+        url = urlsplit(target)
+        self.calls.append(f"{method} {url.path}")
+        time.sleep(self.delay)
+        if self.override is not None:
+            return self.override
+        try:
+            answer = self._answer(
+                f"{method} {url.path.removeprefix(_API)}", url.query, headers, body
+            )
+        except _RefusalError as e:
+            return e.response
+        return PreparedResponse(200, json.dumps(answer).encode())
+
+    def _answer(self, called: str, query: str, headers: Any, body: bytes) -> Any:
+        if headers.get("Authorization") != f"Bearer {self.token}":
+            raise _RefusalError(401, "Provided token is not valid")
+        asked = parse_qs(query, strict_parsing=True) if query else {}
+        routes: dict[str, Callable[..., Any]] = {
+            r"GET user": lambda: {"uid": self.user, "name": "CTS", "email": "x@example.org"},
+            r"GET run/(\d+)": lambda run_id: self._view(run_id, asked),
+            r"GET run/(\d+)/run_log": lambda run_id: self._log(run_id, asked),
+            r"GET status/([\w-]+)": lambda site: self.sites.get(
+                site, {f"{site}-Site": "UNKNOWN SITE"}
+            ),
+            r"PUT run/(\d+)/cancel": self._cancel,
+            r"POST search": lambda: self._search(headers, body),
+        }
+        for pattern, call in routes.items():
+            if match := re.fullmatch(pattern, called):
+                return call(*match.groups())
+        raise _RefusalError(404, "Not Found")
+
+    def _find(self, run_id: str) -> JAWSRun:
+        if int(run_id) not in self.runs:
+            raise _RefusalError(404, {"error": f"Run {run_id} not found"})
+        return self.runs[int(run_id)]
+
+    def _view(self, run_id: str, asked: dict[str, list[str]]) -> dict[str, Any]:
+        if asked != _RUN_QUERY:
+            raise _RefusalError(422, "ask with verbose and local_tz")
+        run = self._find(run_id)
+        return {
+            "id": run.id,
+            "status": run.status,
+            "result": run.result,
+            "submitted": "2026-11-29 12:00:00",
+            "updated": "2026-11-29 12:00:00",
+            "output_dir": run.output_dir,
+            "tag": run.tag,
+            "site_id": "kbase",
+        }
+
+    def _log(self, run_id: str, asked: dict[str, list[str]]) -> dict[str, Any]:
+        if asked != {"local_tz": ["UTC"]}:
+            raise _RefusalError(422, "ask with local_tz")
+        log = self._find(run_id).log
+        rows = [[before, after, "2026-11-29 12:00:00", ""] for before, after in pairwise(log)]
+        return {"header": ["STATUS_FROM", "STATUS_TO", "TIMESTAMP", "COMMENT"], "data": rows}
+
+    def _cancel(self, run_id: str) -> dict[str, Any]:
+        run = self._find(run_id)
+        if "cancelled" in run.log:
+            raise _RefusalError(400, {"error": f"Run {run_id} has already been cancelled"})
+        if run.status in ("done", "download complete"):
+            raise _RefusalError(400, {"error": "It is too late to cancel this run"})
+        run.move("cancelled", "cancelled")
+        return {run_id: True}
+
+    def _search(self, headers: Any, body: bytes) -> list[dict[str, Any]]:
+        if not self.has_search:
+            raise _RefusalError(404, "Not Found")
+        form = parse_qs(body.decode(), strict_parsing=True)
+        names = {"active_only", "delta_days", "site_id", "result"}
+        if headers["Content-Type"] != "application/x-www-form-urlencoded" or set(form) != names:
+            raise _RefusalError(422, "a search is a form")
+        return [{"id": run.id, "tag": run.tag, "status": run.status} for run in self.runs.values()]
+
+
+@pytest.fixture
+def jaws() -> Iterator[JAWS]:
+    simulator = JAWS()
+    simulator.start()
+    yield simulator
+    simulator.stop()
