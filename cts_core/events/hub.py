@@ -13,8 +13,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
@@ -54,7 +54,10 @@ class Hub(EventPublisher):
         self._store = store
         self._max_per_user = limits.streams
         self._max_subscribers = limits.all_streams
-        self._subscriptions: defaultdict[str, set[Subscription]] = defaultdict(set)
+        self._subscriptions: defaultdict[str | None, set[Subscription]] = defaultdict(set)
+        """By the user whose events they are; None for everybody's."""
+        self._streams: Counter[str] = Counter()
+        """By the user who reads them, the number of streams."""
         self._count = 0
         self._has_subscribers = asyncio.Event()
         self._begun = 0.0
@@ -93,7 +96,7 @@ class Hub(EventPublisher):
     async def publish(self, event: JobEvent) -> None:
         # Never waits for a subscriber. Where nobody listens, no order is to be kept.
         reached = self._reached.get(event.job_id, -1)
-        if event.number <= reached + 1 or event.user not in self._subscriptions:
+        if event.number <= reached + 1 or not any(self._listeners(event.user)):
             self._deliver(event)
         else:
             self.wake(event.job_id, event.trans_id)
@@ -106,7 +109,7 @@ class Hub(EventPublisher):
 
     def publish_progress(self, progress: Progress) -> None:
         """Offer progress to the subscribers that have room for it."""
-        for subscription in self._subscriptions.get(progress.user, ()):
+        for subscription in self._listeners(progress.user):
             subscription.offer_progress(progress)
 
     def _deliver(self, event: JobEvent) -> None:
@@ -114,14 +117,22 @@ class Hub(EventPublisher):
             return
         self._published[event.trans_id] = None
         self._reached[event.job_id] = max(event.number, self._reached.get(event.job_id, 0))
-        for subscription in self._subscriptions.get(event.user, ()):
+        for subscription in self._listeners(event.user):
             subscription.offer(event)
+
+    def _listeners(self, user: str) -> Iterator[Subscription]:
+        return itertools.chain(*(self._subscriptions.get(whose, ()) for whose in (user, None)))
 
     @asynccontextmanager
     async def subscribe(
-        self, user: str, job_id: str | None = None, after: datetime | None = None
+        self,
+        user: str,
+        job_id: str | None = None,
+        after: datetime | None = None,
+        *,
+        everybody: bool = False,
     ) -> AsyncIterator[AsyncIterator[JobEvent | Progress]]:
-        """Subscribe to the user's events, of one job or of all: those recorded since ``after``, then new ones.
+        """Subscribe to the user's events, or to everybody's, of one job or of all: those recorded since ``after``, then new ones.
 
         Without ``after`` the stream has new ones alone. Each event comes at least once, and so may some from shortly
         before ``after``: subscribers recognise repeats by ``trans_id``. Progress comes when there is room for it. The
@@ -130,14 +141,16 @@ class Hub(EventPublisher):
         Raises TooManyRequestsError, and UnavailableError when the hub is closed.
         """
         self._check_limits(user)
+        whose = None if everybody else user
         subscription = Subscription(
-            self._store, user, job_id, None if after is None else max(after, _EARLIEST) - OVERLAP
+            self._store, whose, job_id, None if after is None else max(after, _EARLIEST) - OVERLAP
         )
         if self._count == 0:
             self._begun, self._since = asyncio.get_running_loop().time(), None
             # What came while nobody listened, and no poll looked, is not new to these subscribers.
             self._reached.clear()
-        self._subscriptions[user].add(subscription)
+        self._subscriptions[whose].add(subscription)
+        self._streams[user] += 1
         self._count += 1
         self._has_subscribers.set()
         try:
@@ -147,9 +160,12 @@ class Hub(EventPublisher):
             self._count -= 1
             if self._count == 0:
                 self._has_subscribers.clear()
-            self._subscriptions[user].remove(subscription)
-            if not self._subscriptions[user]:
-                del self._subscriptions[user]
+            self._subscriptions[whose].remove(subscription)
+            if not self._subscriptions[whose]:
+                del self._subscriptions[whose]
+            self._streams[user] -= 1
+            # Forgets users without any.
+            self._streams += Counter()
 
     def _check_limits(self, user: str) -> None:
         if not self._tasks:
@@ -160,7 +176,7 @@ class Hub(EventPublisher):
                 f"{RETRY_SECONDS} s",
                 retry_after=RETRY_SECONDS,
             )
-        if len(self._subscriptions.get(user, ())) >= self._max_per_user:
+        if self._streams[user] >= self._max_per_user:
             raise TooManyRequestsError(
                 f"{self._max_per_user} streams of events are open for user {user}: close some, and try again in "
                 f"{RETRY_SECONDS} s",

@@ -41,13 +41,13 @@ def next_page(since: datetime, page: list[JobEvent], limit: int) -> datetime | N
 
 
 class Subscription:
-    """An iterator over the events of a user, or of one of the user's jobs, that ends when it is closed.
+    """An iterator over the events of a user, or of everybody, or of one job, that ends when it is closed.
 
     A consumer may cancel its wait for the next event and wait again: no event is lost.
     """
 
     def __init__(
-        self, store: RecordStore, user: str, job_id: str | None, replay_from: datetime | None
+        self, store: RecordStore, user: str | None, job_id: str | None, replay_from: datetime | None
     ) -> None:
         """``replay_from`` is the time from which to replay; None replays nothing."""
         self.user = user

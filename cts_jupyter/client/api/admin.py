@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Unpack
 
 from cts_jupyter import formatting
 from cts_jupyter.client.api.base import drop_none, quote_path
 from cts_jupyter.client.api.listing import JobFilters, as_query
+from cts_jupyter.client.api.logs import LogEndpoints
 from cts_jupyter.client.api.refdata import AdminRefdataEndpoints
+from cts_jupyter.client.event_stream import EventStream
 from cts_jupyter.client.models import JobCount, JobDetails, JobPage, Response, S3File, Transition
 
 
@@ -58,8 +60,10 @@ class AdminFilters(JobFilters, total=False):
     user: str | None
 
 
-class AdminEndpoints(AdminRefdataEndpoints):
+class AdminEndpoints(AdminRefdataEndpoints, LogEndpoints):
     """Endpoints about the jobs of all users, and about reference data."""
+
+    _jobs = "admin/jobs"
 
     def job_page(self, **filters: Unpack[AdminFilters]) -> JobPage:
         """Return a page of all users' jobs, newest update first unless the filters say otherwise."""
@@ -69,6 +73,10 @@ class AdminEndpoints(AdminRefdataEndpoints):
         """Return the numbers of jobs by site and state, of one user or of all."""
         items = self._get("admin/jobs/counts", drop_none(user=user))["counts"]
         return [JobCount.model_validate(count) for count in items]
+
+    def events(self, *, after: datetime | None = None) -> EventStream:
+        """Return the stream of events of everybody's jobs, from ``after`` or from now; see EventStream."""
+        return EventStream(self._transport, "admin/events", after=after)
 
     def job(self, job_id: str) -> AdminJob:
         """Return a job with the fields that only admins see."""

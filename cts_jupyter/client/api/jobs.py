@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import Any
 
-import httpx
 from pydantic import BaseModel
 
 from cts_jupyter import formatting
-from cts_jupyter.client.api.base import Endpoints, as_json, drop_none, quote_path, unknown_outcome
+from cts_jupyter.client.api.base import as_json, drop_none, quote_path, unknown_outcome
+from cts_jupyter.client.api.logs import LogEndpoints
 from cts_jupyter.client.event_stream import EventStream
 from cts_jupyter.client.models import (
     CheckResult,
@@ -24,7 +23,6 @@ from cts_jupyter.client.models import (
     JobOutputs,
     JobPreview,
     JobStatus,
-    LogPart,
     Why,
 )
 from cts_jupyter.client.transport import (
@@ -38,7 +36,7 @@ _KEY_HEADER = "Idempotency-Key"
 _PAGE = 10_000
 
 
-class JobEndpoints(Endpoints):
+class JobEndpoints(LogEndpoints):
     """Endpoints about one job each."""
 
     def submit(
@@ -214,59 +212,6 @@ class JobEndpoints(Endpoints):
     def cancel(self, job_id: str) -> None:
         """Cancel a job."""
         self._put(f"jobs/{quote_path(job_id)}/cancel")
-
-    def log(
-        self, job_id: str, number: int, stream: str, *, seek: int = 0, length: int | None = None
-    ) -> bytes:
-        """Return a container's ``stdout`` or ``stderr`` from byte ``seek`` on, at most ``length`` bytes."""
-        return self.log_part(job_id, number, stream, seek=seek, length=length).content
-
-    def log_part(
-        self,
-        job_id: str,
-        number: int,
-        stream: str,
-        *,
-        seek: int = 0,
-        length: int | None = None,
-        tail: int | None = None,
-        wait: int | None = None,
-    ) -> LogPart:
-        """Return a part of a log, and the log's size: at most ``length`` bytes from byte ``seek`` on, or the last ``tail``.
-
-        With ``wait``, the service waits so many seconds, at most 20, for what a running container has not written yet. An
-        older service knows neither ``tail`` nor ``wait``, and does not tell the size.
-        """
-        span = drop_none(seek=seek, length=length, tail=tail, wait=wait)
-        with self._log(job_id, number, stream, span) as response:
-            size = response.headers.get("x-cts-log-size")
-            return LogPart(
-                content=b"".join(self._transport.pieces(response)),
-                size=None if size is None else int(size),
-                ended=response.headers.get("x-cts-log-ended") == "true",
-            )
-
-    def stream_log(
-        self,
-        job_id: str,
-        number: int,
-        stream: str,
-        *,
-        seek: int = 0,
-        length: int | None = None,
-        tail: int | None = None,
-        wait: int | None = None,
-    ) -> Iterator[bytes]:
-        """Iterate over the pieces of a part of a log as they arrive; see :meth:`log_part`."""
-        span = drop_none(seek=seek, length=length, tail=tail, wait=wait)
-        with self._log(job_id, number, stream, span) as response:
-            yield from self._transport.pieces(response)
-
-    def _log(
-        self, job_id: str, number: int, stream: str, span: Mapping[str, int]
-    ) -> AbstractContextManager[httpx.Response]:
-        path = f"jobs/{quote_path(job_id)}/log/{number}/{stream}"
-        return self._transport.stream("GET", path, params=span)
 
     def events(self, *, after: datetime | None = None, job: str | None = None) -> EventStream:
         """Return the stream of events of the user's own jobs, or of one, from ``after`` or from now; see EventStream."""

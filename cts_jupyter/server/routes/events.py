@@ -59,6 +59,13 @@ async def get_events(call: Call, query: EventQuery) -> Stream:
     return _stream(_events(call, query.job, begin, replays=after is not None))
 
 
+async def get_everybodys_events(call: Call, query: JobEventQuery) -> Stream:
+    """``GET /admin/events``."""
+    after = _cursor(call.headers.get(LAST_EVENT_ID)) or query.after
+    begin = after or await call.engine.now()
+    return _stream(_events(call, None, begin, replays=after is not None, everybody=True))
+
+
 async def get_job_events(call: Call, path: JobPath, query: JobEventQuery) -> Stream:
     """``GET /jobs/{job_id}/events``."""
     after = _cursor(call.headers.get(LAST_EVENT_ID)) or query.after
@@ -82,25 +89,32 @@ def _cursor(last_id: str | None) -> datetime | None:
         ) from e
 
 
-async def _is_still_authenticated(call: Call) -> bool:
-    """Return whether the caller's token is still valid; it may expire, or be revoked, during a stream."""
+async def _is_still_admitted(call: Call, *, everybody: bool) -> bool:
+    """Return whether the caller's token is still valid, and that of an admin; it may expire, or be revoked, during a stream."""
     identity = call.engine.identity
     if identity.uses_host_login:
         return True
     try:
-        await identity.identify(call.credentials)
+        user = await identity.identify(call.credentials)
     except CTSError:
         return False
-    return True
+    return user.is_admin or not everybody
 
 
 async def _events(
-    call: Call, job_id: str | None, begin: datetime, *, replays: bool, ends_with_job: bool = False
+    call: Call,
+    job_id: str | None,
+    begin: datetime,
+    *,
+    replays: bool,
+    ends_with_job: bool = False,
+    everybody: bool = False,
 ) -> AsyncIterator[bytes]:
     # Send a cursor before any transition, so that a client whose connection breaks early can resume, too. It comes
     # with an event because a script in a page sees no id without one.
     after = begin if replays else None
-    async with call.engine.hub.subscribe(call.user.name, job_id, after) as events:
+    hub = call.engine.hub
+    async with hub.subscribe(call.user.name, job_id, after, everybody=everybody) as events:
         yield f"retry: {RETRY_MS}\nid: {utc_text(begin)}\nevent: begin\ndata: {{}}\n\n".encode()
         pending: asyncio.Future[JobEvent | Progress] | None = None
         checked = time.monotonic()
@@ -109,7 +123,7 @@ async def _events(
                 pending = pending or asyncio.ensure_future(anext(events))
                 done, _ = await asyncio.wait({pending}, timeout=PING_SECONDS)
                 if time.monotonic() - checked >= PING_SECONDS:
-                    if not await _is_still_authenticated(call):
+                    if not await _is_still_admitted(call, everybody=everybody):
                         # A client that reconnects gets the error, and misses no event once it has a valid token.
                         return
                     checked = time.monotonic()
@@ -143,6 +157,15 @@ ROUTES = (
         get_events,
         Access.USER,
         "Transitions of the caller's jobs, and progress, as they happen; resume with Last-Event-ID",
+        media=EVENTS,
+        headers=(LAST_EVENT_ID,),
+    ),
+    Route(
+        "GET",
+        "/admin/events",
+        get_everybodys_events,
+        Access.ADMIN,
+        "Transitions of everybody's jobs, and progress, as they happen; resume with Last-Event-ID",
         media=EVENTS,
         headers=(LAST_EVENT_ID,),
     ),

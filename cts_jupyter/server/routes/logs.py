@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from cts_core.engine.logs import MAX_WAIT_SECONDS, LogPart, LogSpan
+from cts_core.identity.identity import User
 from cts_core.sites.site import LogStream
 from cts_jupyter.server.http.call import Call, Stream
 from cts_jupyter.server.http.route import Access, Route
@@ -33,48 +35,62 @@ class LogQuery(Span):
 
 async def get_stdout(call: Call, path: ContainerPath, query: LogQuery) -> Stream:
     """``GET /jobs/{job_id}/log/{container_num}/stdout``."""
-    return await _open(call, path, query, LogStream.STDOUT)
+    return await _open(call.engine.logs.open, call, path, query, LogStream.STDOUT)
 
 
 async def get_stderr(call: Call, path: ContainerPath, query: LogQuery) -> Stream:
     """``GET /jobs/{job_id}/log/{container_num}/stderr``."""
-    return await _open(call, path, query, LogStream.STDERR)
+    return await _open(call.engine.logs.open, call, path, query, LogStream.STDERR)
 
 
-async def _open(call: Call, path: ContainerPath, query: LogQuery, stream: LogStream) -> Stream:
+async def admin_get_stdout(call: Call, path: ContainerPath, query: LogQuery) -> Stream:
+    """``GET /admin/jobs/{job_id}/log/{container_num}/stdout``."""
+    return await _open(call.engine.logs.open_any, call, path, query, LogStream.STDOUT)
+
+
+async def admin_get_stderr(call: Call, path: ContainerPath, query: LogQuery) -> Stream:
+    """``GET /admin/jobs/{job_id}/log/{container_num}/stderr``."""
+    return await _open(call.engine.logs.open_any, call, path, query, LogStream.STDERR)
+
+
+async def _open(
+    open_log: Callable[[User, str, int, LogStream, LogSpan], Awaitable[LogPart]],
+    call: Call,
+    path: ContainerPath,
+    query: LogQuery,
+    stream: LogStream,
+) -> Stream:
     number = path.container_num
-    part = await call.engine.logs.open(call.user, path.job_id, number, stream, query.to_span())
-    return to_stream(part, stream.file_name(number))
-
-
-def to_stream(part: LogPart, file_name: str) -> Stream:
-    """Return a part of a log as a download of this name, with the size of the log, and whether it has ended."""
+    part = await open_log(call.user, path.job_id, number, stream, query.to_span())
     headers = {
-        "Content-Disposition": f"attachment; filename={file_name}",
+        "Content-Disposition": f"attachment; filename={stream.file_name(number)}",
         SIZE_HEADER: str(part.size),
         ENDED_HEADER: str(part.ended).lower(),
     }
     return Stream(part.body, TEXT, headers=headers)
 
 
+def _route(
+    template: str, handler: Callable[..., Coroutine[Any, Any, Stream]], access: Access, summary: str
+) -> Route:
+    headers = (SIZE_HEADER, ENDED_HEADER)
+    return Route("GET", template, handler, access, summary, media=TEXT, answer_headers=headers)
+
+
 _LOG = "/jobs/{job_id}/log/{container_num}"
 ROUTES = (
-    Route(
-        "GET",
-        f"{_LOG}/stdout",
-        get_stdout,
-        Access.USER,
-        "A container's standard output",
-        media=TEXT,
-        answer_headers=(SIZE_HEADER, ENDED_HEADER),
+    _route(f"{_LOG}/stdout", get_stdout, Access.USER, "A container's standard output"),
+    _route(f"{_LOG}/stderr", get_stderr, Access.USER, "A container's standard error"),
+    _route(
+        f"/admin{_LOG}/stdout",
+        admin_get_stdout,
+        Access.ADMIN,
+        "Standard output of a container of anybody's job",
     ),
-    Route(
-        "GET",
-        f"{_LOG}/stderr",
-        get_stderr,
-        Access.USER,
-        "A container's standard error",
-        media=TEXT,
-        answer_headers=(SIZE_HEADER, ENDED_HEADER),
+    _route(
+        f"/admin{_LOG}/stderr",
+        admin_get_stderr,
+        Access.ADMIN,
+        "Standard error of a container of anybody's job",
     ),
 )

@@ -11,7 +11,12 @@ import pytest
 
 from cts_core.engine import logs
 from cts_core.engine.logs import MAX_WAITING_OF_USER, LogPart, Logs, LogSpan
-from cts_core.errors import IllegalParameterError, NoLogsError, TooManyRequestsError
+from cts_core.errors import (
+    IllegalParameterError,
+    NoLogsError,
+    TooManyRequestsError,
+    UnauthorizedError,
+)
 from cts_core.identity.identity import User
 from cts_core.object_paths import FolderPath
 from cts_core.sites.site import Log, LogStream
@@ -150,3 +155,12 @@ async def test_nothing_written_yet_is_waited_for(
     monkeypatch.setattr(log, "open", lambda _stream: Log(size=0, ended=False, read=logs._empty))
     with pytest.raises(NoLogsError):
         await read(wait=0.01)
+
+
+async def test_admins_read_anybodys_log(log: GrowingLog, reader: Logs) -> None:
+    log.content = b"text"
+    eve = User("eve")
+    with pytest.raises(UnauthorizedError):
+        await reader.open(eve, JOB.id, 0, LogStream.STDOUT)
+    part = await reader.open_any(eve, JOB.id, 0, LogStream.STDOUT, LogSpan(tail=2))
+    assert b"".join([piece async for piece in part.body]) == b"xt"

@@ -573,6 +573,22 @@ async def test_progress_is_the_latest_and_never_crowds_events_out(store, hub):
         assert is_quiet(events)
 
 
+async def test_everybodys_events_come_to_who_asks_for_them(store, hub):
+    (first,) = await record(store)
+    async with (
+        hub.subscribe("eve", after=BEGINNING, everybody=True) as events,
+        hub.subscribe("eve") as own,
+    ):
+        assert await anext(events) == first
+        (second,) = await record(store)
+        await hub.publish(second)
+        assert await anext(events) == second
+        hub.publish_progress(progress("job", 1))
+        assert await anext(events) == progress("job", 1)
+        assert is_quiet(own)
+    assert not hub._streams
+
+
 # -- bounds and the end --
 
 

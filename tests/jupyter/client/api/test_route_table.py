@@ -64,6 +64,7 @@ BY_METHOD: dict[str, dict[str, Any]] = {
     "file_summary": {"after": "data/x", "match": "*.fa"},
     "outputs": {"after": "data/x"},
     "stream_log": {"stream": "stderr"},
+    "admin.stream_log": {"stream": "stderr"},
 }
 
 
@@ -175,7 +176,7 @@ def methods() -> list[str]:
         for calls in (CTSClient, AdminEndpoints)
     )
     names = [*own - NO_CALL, *(f"admin.{name}" for name in admins - set(dir(Endpoints)))]
-    return sorted(name for name in names if not name.startswith("_"))
+    return sorted(name for name in names if not name.rpartition(".")[2].startswith("_"))
 
 
 def find_method(client: CTSClient, name: str) -> Callable[..., Any]:

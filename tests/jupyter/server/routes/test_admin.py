@@ -27,6 +27,15 @@ async def test_jobs_for_admins(server: ServerHarness) -> None:
     listed = (await server.get("/admin/jobs?user=ana")).json()["jobs"]
     assert [job["id"] for job in listed] == [job_id]
     assert (await server.get("/admin/jobs?user=bob")).json() == {"jobs": []}
+    log = await server.get(f"/admin/jobs/{job_id}/log/1/stdout?tail=5")
+    assert (log.status_code, int(log.headers["x-cts-log-size"]) > len(log.content)) == (200, True)
+    assert log.headers["x-cts-log-ended"] == "true"
+    assert (await server.get(f"/admin/jobs/{job_id}/log/1/stderr")).status_code == 200
+    async with server.events("/admin/events", after="2020-01-01T00:00:00Z") as events:
+        async for event in events:
+            if event.get("state") == "complete":
+                break
+    assert event["job_id"] == job_id
     runner = await server.get(f"/admin/jobs/{job_id}/runner_status?container_number=1")
     assert runner.json()["status"] == "ended"
 
