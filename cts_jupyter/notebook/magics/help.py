@@ -13,8 +13,9 @@ from cts_jupyter.notebook.magics.errors import MagicError
 
 _WORDS = """\
 JOB is a job's id, the beginning of one, $job, or - for the one that this notebook submitted last.
-PATH is bucket/key, and a folder ends in '/'.
-$name, ${expression} and {expression} are Python; a list becomes several words. -o VAR binds a result."""
+PATH is bucket/key, also as s3://bucket/key, and a folder ends in '/'.
+$name, ${expression} and {expression} are Python; a list becomes several words. -o VAR binds a result.
+In patterns, * and ? stop at '/', ** does not, and {{fna,fa}} is one of both."""
 
 
 def help_command(commands: Sequence[Command]) -> Command:

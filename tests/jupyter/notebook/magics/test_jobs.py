@@ -10,6 +10,8 @@ import pytest
 from cts_jupyter.client import search
 from cts_jupyter.notebook import last_submission
 from cts_jupyter.notebook.job import Job
+from cts_jupyter.notebook.magics.errors import MagicError
+from cts_jupyter.notebook.magics.jobs import watch_jobs
 
 ASKED = "--memory 50MB --runtime 1m"
 
@@ -301,3 +303,33 @@ def test_followed_log_ends_with_the_container(shell, submit):
 def _wait_for_output(job):
     while not job.logs():
         pass
+
+
+class FakeJob:
+    """A job that has ended; its card is a line."""
+
+    def __init__(self, number, state):
+        self.id, self.state = f"{number:08}-x", state
+
+    def show(self):
+        print(self.id)
+
+    def wait(self):
+        pass
+
+    def show_end(self):
+        print(self.id)
+
+
+def test_watch_of_many_jobs_shows_the_cards_of_some(capsys):
+    watch_jobs([FakeJob(number, "complete") for number in range(60)])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 11
+    assert "and 55 jobs more; %cts status JOB shows one" in lines
+    with pytest.raises(MagicError) as refusal:
+        watch_jobs([FakeJob(number, "error") for number in range(60)])
+    assert "60 of 60 jobs not complete: job 00000000 (failed), " in str(refusal.value)
+    assert " and 55 more. %cts why 00000000 says more" in str(refusal.value)
+    capsys.readouterr()
+    watch_jobs([FakeJob(1, "complete")])
+    assert "more" not in capsys.readouterr().out

@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from cts_jupyter.client.models import JobOutput, ObjectPage, StoredObject
 from cts_jupyter.notebook.magics.outputs import as_stored
 
@@ -67,3 +69,21 @@ def test_outputs_that_are_gone_cost_a_question_for_each_folder():
     names = [f"f/{number}" for number in range(100)]
     assert _stored(client, *names) == ([], [f"data/out/{name}" for name in names])
     assert sorted(client.asked) == ["data/out", "data/out/f"]
+
+
+@pytest.mark.slow
+def test_outputs_of_one_name_of_several_jobs_get_a_folder_a_job(shell, inputs, place):
+    asked = "--memory 50MB --runtime 1m"
+    jobs = [
+        shell(
+            f"%cts submit host/tool -i {inputs} --output-dir {place}{out}/ {asked} -- ok /output_files/o"
+        ).wait(60)
+        for out in ("one", "two")
+    ]
+    shell.names["jobs"] = jobs
+    for count in ("2 files downloaded", "0 files downloaded, 2 there already"):
+        ran = shell.run("%cts get $jobs got/")
+        assert [path.as_posix() for path in ran.value] == [f"got/{j.id[:8]}/o" for j in jobs]
+        assert "each job's are in a folder with its id" in ran.out
+        assert count in ran.out
+    assert [path.as_posix() for path in shell(f"%cts get {jobs[0].id} one/")] == ["one/o"]
