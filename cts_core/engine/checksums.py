@@ -12,13 +12,19 @@ import functools
 import logging
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from http import HTTPStatus
 
 from cts_core.concurrency import cancel_and_wait, run_in_pool
 from cts_core.engine.access import PathAccess
-from cts_core.errors import ChecksumMismatchError, CTSError, TooManyRequestsError, UnauthorizedError
+from cts_core.errors import (
+    ChecksumMismatchError,
+    CTSError,
+    TooManyRequestsError,
+    UnauthorizedError,
+    UnavailableError,
+)
 from cts_core.events.hub import Hub
 from cts_core.identity.identity import User
 from cts_core.model.checksums import (
@@ -46,18 +52,32 @@ LEASE = timedelta(seconds=30)
 """The time until another server takes over the requests of a server that was killed."""
 POLL_SECONDS = 2.0
 """Between looks for requests of other servers and for canceled ones."""
-RETRY_SECONDS = 10.0
-"""The delay before a request goes on whose object store was away; also that of a client that has too many requests."""
+PAUSE_SECONDS = 10.0
+"""The delay before a request goes on after an outage of the object store or of the records."""
+TRIES = 3
+"""Tries of an object that fails for another reason than the object itself, while the object store is up."""
+NEXT_TRY_SECONDS = 30.0
+"""The delay before the objects of a request that failed so are tried again, behind all others of it."""
+RETRY_AFTER_SECONDS = 10
+"""When a client that has too many requests may try again."""
 
 
 class Checksums:
     """Methods for users raise NoSuchChecksumsError, and UnauthorizedError for another user's request."""
 
     def __init__(
-        self, store: RecordStore, objects: ObjectStore, access: PathAccess, hub: Hub
+        self,
+        store: RecordStore,
+        objects: ObjectStore,
+        access: PathAccess,
+        hub: Hub,
+        *,
+        is_away: Callable[[], Awaitable[bool]],
     ) -> None:
+        """``is_away`` tells whether the whole object store is, when it was unavailable for one object."""
         self._store = store
         self._objects = objects
+        self._is_away = is_away
         self._access = access
         self._hub = hub
         self._owner = str(uuid.uuid4())
@@ -95,7 +115,7 @@ class Checksums:
         if sum(task.state is TaskState.RUNNING for task in listed) >= MAX_RUNNING:
             raise TooManyRequestsError(
                 f"{MAX_RUNNING} requests for checksums of user {user.name} run: ask again once one has ended",
-                retry_after=int(RETRY_SECONDS),
+                retry_after=RETRY_AFTER_SECONDS,
             )
         task = ChecksumTask.model_construct(
             id=str(uuid.uuid4()),
@@ -162,32 +182,64 @@ class Checksums:
     async def _compute(self, task_id: str) -> None:
         try:
             task = await self._store.get_checksums(task_id)
-            for number, file in enumerate(task.files):
-                if file.state is ComputationState.WAITING:
-                    async with self._slots:
-                        task.files[number] = await self._result(file)
-                    await self._store.record_checksum(task_id, number, task.files[number])
-                    self._publish(task, (number,))
+            await self._compute_files(task)
             if await self._store.end_checksums(task_id, TaskState.ENDED):
                 self._publish(task.model_copy(update={"state": TaskState.ENDED}), ())
         except CTSError as e:
             log.warning(
-                "The checksums of request %s go on in %.0f s: %s", task_id, RETRY_SECONDS, e
+                "The checksums of request %s go on in %.0f s: %s", task_id, PAUSE_SECONDS, e
             )
-            await asyncio.sleep(RETRY_SECONDS)
+            await asyncio.sleep(PAUSE_SECONDS)
         except Exception:  # a bug with one request must not stop the others
-            log.exception("The checksums of request %s go on in %.0f s", task_id, RETRY_SECONDS)
-            await asyncio.sleep(RETRY_SECONDS)
+            log.exception("The checksums of request %s go on in %.0f s", task_id, PAUSE_SECONDS)
+            await asyncio.sleep(PAUSE_SECONDS)
 
-    async def _result(self, file: FileResult) -> FileResult:
-        """Compute one checksum and return what became of it. Raises a CTSError that is not about the object."""
+    async def _compute_files(self, task: ChecksumTask) -> None:
+        """Compute what a request waits for; objects that may succeed later come again behind all others. Raises CTSError."""
+        waiting = [n for n, file in enumerate(task.files) if file.state is ComputationState.WAITING]
+        for left in reversed(range(TRIES)):
+            again = []
+            for number in waiting:
+                result = await self._result(task.files[number], is_last=not left)
+                if result is None:
+                    again.append(number)
+                    continue
+                task.files[number] = result
+                await self._store.record_checksum(task.id, number, result)
+                self._publish(task, (number,))
+            if not again:
+                return
+            waiting = again
+            await asyncio.sleep(NEXT_TRY_SECONDS)
+
+    async def _result(self, file: FileResult, *, is_last: bool) -> FileResult | None:
+        """Compute one checksum and return what became of it; None if another try may succeed, unless this is the last one."""
         try:
-            crc64nvme = await self._write(ObjectPath(file.file), file.etag)
+            crc64nvme = await self._write_once_up(ObjectPath(file.file), file.etag)
         except CTSError as e:
-            if e.kind.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-                raise
-            return file.model_copy(update={"state": ComputationState.FAILED, "error": e.message})
-        return file.model_copy(update={"state": ComputationState.DONE, "crc64nvme": crc64nvme})
+            if e.kind.status >= HTTPStatus.INTERNAL_SERVER_ERROR and not is_last:
+                return None
+            error = e.message
+        except Exception:  # a bug with one object must not stop the others
+            log.exception("Computing the checksum of %s failed", file.file)
+            if not is_last:
+                return None
+            error = f"The checksum of {file.file} could not be computed: ask an administrator, the log says why"
+        else:
+            return file.model_copy(update={"state": ComputationState.DONE, "crc64nvme": crc64nvme})
+        return file.model_copy(update={"state": ComputationState.FAILED, "error": error})
+
+    async def _write_once_up(self, path: ObjectPath, etag: str | None) -> str | None:
+        """Do as ``_write``, and wait for the end of an outage of the whole store."""
+        while True:
+            try:
+                async with self._slots:
+                    return await self._write(path, etag)
+            except UnavailableError as e:
+                if not await self._is_away():
+                    raise
+                log.warning("Checksums go on in %.0f s: %s", PAUSE_SECONDS, e)
+            await asyncio.sleep(PAUSE_SECONDS)
 
     async def _write(self, path: ObjectPath, etag: str | None) -> str | None:
         (stored,) = await self._objects.head([path])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -160,7 +161,13 @@ class Engine:
             make_plan=adapters.worker_plan_maker(settings),
         )
         self.files = Files(objects, self._access)
-        self.checksums = Checksums(store, objects, self._access, self.hub)
+        self.checksums = Checksums(
+            store,
+            objects,
+            self._access,
+            self.hub,
+            is_away=functools.partial(self._health.is_down, OBJECTS),
+        )
         self.jobs = Jobs(
             store, self.sites, are_imported=topic is not None, on_change=self._wake_drivers
         )

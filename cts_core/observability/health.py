@@ -103,14 +103,7 @@ class Health:
     async def readiness(self) -> Readiness:
         """Return the state of all dependencies; probe those whose state is old."""
         async with self._probing:
-            stale = time.monotonic() - FRESH_SECONDS
-            await asyncio.gather(
-                *(
-                    self._probe(dependency)
-                    for dependency in self._dependencies.values()
-                    if dependency.updated < stale
-                )
-            )
+            await asyncio.gather(*map(self._refresh, self._dependencies.values()))
         dependencies = [
             Dependency(
                 name=dependency.name,
@@ -128,12 +121,23 @@ class Health:
             status = ReadyStatus.NOT_READY
         return Readiness(status=status, dependencies=dependencies)
 
+    async def is_down(self, name: str) -> bool:
+        """Return whether one dependency is down; probe it if its state is old."""
+        dependency = self._dependencies[name]
+        async with self._probing:
+            await self._refresh(dependency)
+        return dependency.state is DependencyState.DOWN
+
     async def watch(self, name: str, interval: float) -> None:
         """Probe one dependency again and again, so that the log has its changes also where nobody asks."""
         while True:
             async with self._probing:
                 await self._probe(self._dependencies[name])
             await asyncio.sleep(interval)
+
+    async def _refresh(self, dependency: MonitoredDependency) -> None:
+        if dependency.updated < time.monotonic() - FRESH_SECONDS:
+            await self._probe(dependency)
 
     async def _probe(self, dependency: MonitoredDependency) -> None:
         if dependency.probe is None:

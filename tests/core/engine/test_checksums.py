@@ -11,10 +11,11 @@ import pytest
 
 from cts_core import errors
 from cts_core.engine import checksums
-from cts_core.engine.checksums import MAX_RUNNING
+from cts_core.engine.checksums import MAX_RUNNING, TRIES
 from cts_core.identity.identity import User
 from cts_core.model.checksums import ChecksumTask, ComputationState, FileChecksum, TaskState
 from cts_core.model.event import ChecksumProgress
+from cts_core.objects.directory import DirectoryStore
 from cts_core.worker.checksum import crc64nvme_text
 from tests.harness.engine import TIMEOUT_SECONDS, EngineHarness, running_engine
 
@@ -25,7 +26,8 @@ DONE, FAILED, WAITING = ComputationState.DONE, ComputationState.FAILED, Computat
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checksums, "POLL_SECONDS", 0.02)
-    monkeypatch.setattr(checksums, "RETRY_SECONDS", 0.02)
+    monkeypatch.setattr(checksums, "PAUSE_SECONDS", 0.02)
+    monkeypatch.setattr(checksums, "NEXT_TRY_SECONDS", 0.02)
 
 
 async def without_checksums(harness: EngineHarness, home: Path, *names: str) -> list[str]:
@@ -143,19 +145,73 @@ async def test_a_canceled_request_computes_no_more(
 async def test_an_outage_is_waited_for(
     harness: EngineHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    paths = await without_checksums(harness, tmp_path / "home", "a")
-    head, outages = harness.engine.checksums._objects.head, 3
+    paths = await without_checksums(harness, tmp_path / "home", "a", "b")
+    head, outages = DirectoryStore.head, 2 * TRIES
+    asked: list[str] = []
 
-    async def away(asked: Any) -> Any:
+    async def away(store: DirectoryStore, heads: Any) -> Any:
         nonlocal outages
-        outages -= 1
+        asked.extend(heads)
+        if heads[0] == paths[0]:
+            outages -= 1
         if outages >= 0:
             raise errors.UnavailableError("the store is away")
-        return await head(asked)
+        return await head(store, heads)
 
-    monkeypatch.setattr(harness.engine.checksums._objects, "head", away)
+    monkeypatch.setattr(DirectoryStore, "head", away)
     task = await ended(harness, await request(harness, paths))
-    assert task.files[0].state is DONE
+    assert [file.state for file in task.files] == [DONE, DONE]
+    # The next object is not touched before the outage is over.
+    assert [path for path in asked if path in paths] == [paths[0]] * (2 * TRIES + 1) + [paths[1]]
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (errors.StorageFullError("no space left: free some"), "no space left: free some"),
+        (errors.UnavailableError("HTTP 500"), "HTTP 500"),
+        (ValueError("a bug"), "could not be computed: ask an administrator"),
+    ],
+)
+async def test_an_object_that_fails_keeps_no_other_waiting(
+    harness: EngineHarness,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    message: str,
+) -> None:
+    paths = await without_checksums(harness, tmp_path / "home", "bad", "b")
+    objects = harness.engine.checksums._objects
+    write, tried = objects.write_checksum, list[str]()
+
+    async def failing(path: str, *, etag: str | None) -> Any:
+        tried.append(path)
+        if path == paths[0]:
+            raise error
+        return await write(path, etag=etag)
+
+    monkeypatch.setattr(objects, "write_checksum", failing)
+    task = await ended(harness, await request(harness, paths))
+    assert [file.state for file in task.files] == [FAILED, DONE]
+    assert message in (task.files[0].error or "")
+    assert tried == [*paths, *[paths[0]] * (TRIES - 1)]
+
+
+async def test_an_object_that_fails_once_is_tried_again(
+    harness: EngineHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = await without_checksums(harness, tmp_path / "home", "a")
+    objects = harness.engine.checksums._objects
+    write, failures = objects.write_checksum, [errors.UnavailableError("HTTP 500")]
+
+    async def failing(path: str, *, etag: str | None) -> Any:
+        if failures:
+            raise failures.pop()
+        return await write(path, etag=etag)
+
+    monkeypatch.setattr(objects, "write_checksum", failing)
+    task = await ended(harness, await request(harness, paths))
+    assert (task.files[0].state, task.files[0].error) == (DONE, None)
 
 
 async def test_requests_are_bounded(

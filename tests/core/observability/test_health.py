@@ -58,7 +58,9 @@ async def test_failed_call_is_no_outage_unless_the_probe_agrees(port: Port):
 
     port.error = UnavailableError("it is away")
     assert (await states.readiness()).status is ReadyStatus.READY, "its state is fresh"
+    assert not await states.is_down("port")
     states.on_call(failed_call)
+    assert await states.is_down("port")
     assert (await states.readiness()).dependencies[0].error == "it is away"
 
 
