@@ -12,7 +12,7 @@ from typing import Protocol
 
 from cts_jupyter.client.client import CTSClient
 from cts_jupyter.client.event_stream import EventStream
-from cts_jupyter.client.transport import CTSClientError, CTSConnectionError, CTSRequestError
+from cts_jupyter.client.transport import CTSClientError, CTSRequestError, is_away
 
 log = logging.getLogger(__name__)
 
@@ -162,12 +162,12 @@ class _Run:
             for job_id in self._feed.watched():
                 try:
                     state = self._client.status(job_id).state
-                except CTSConnectionError as e:
+                except CTSClientError as e:
+                    if not is_away(e):
+                        self._feed.fail(self, e)
+                        return
                     log.info("Job %s cannot be read now: %s", job_id, e)
                     continue
-                except CTSClientError as e:
-                    self._feed.fail(self, e)
-                    return
                 if states.get(job_id) != state:
                     states[job_id] = state
                     wait = _FIRST_POLL_SECONDS

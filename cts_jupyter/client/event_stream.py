@@ -9,7 +9,6 @@ import socket
 import threading
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from http import HTTPStatus
 from typing import Self
 
 import httpx
@@ -20,10 +19,9 @@ from pydantic import ValidationError
 from cts_jupyter.client.models import Event
 from cts_jupyter.client.transport import (
     RETRY_BACKOFF,
-    CTSConnectionError,
-    CTSRequestError,
-    ForeignResponseError,
+    CTSClientError,
     Transport,
+    is_away,
 )
 
 log = logging.getLogger(__name__)
@@ -85,13 +83,10 @@ class EventStream:
                     failures = 0
                     if event is not None and self._is_new(event):
                         yield event
-            except CTSConnectionError:
-                if not connected and not self._closed.is_set():
-                    raise
-            except CTSRequestError as e:
-                # A proxy has answers of its own while there is no server behind it.
-                is_away = e.status >= HTTPStatus.INTERNAL_SERVER_ERROR
-                if not connected or not (is_away or isinstance(e, ForeignResponseError)):
+            except CTSClientError as e:
+                if self._closed.is_set():
+                    return
+                if not (connected and is_away(e)):
                     raise
             failures += 1
             self._closed.wait(RETRY_BACKOFF.delay(failures))

@@ -38,6 +38,7 @@ _OF_PROXIES = {
     "done before you ask again, and ask whoever runs the proxy to let it wait longer",
 }
 """What an answer that is not a CTS's says of a proxy in front of the service."""
+_REFUSALS = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 _NOT_SENT_ERRORS = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
@@ -273,6 +274,15 @@ class Transport:
             f"{self.url} does not answer as a CTS service does ({what}): check the URL, and whether its server runs",
             status=response.status_code,
         )
+
+
+def is_away(error: CTSClientError) -> bool:
+    """Return whether the service, which was there before, may answer the same request later."""
+    if not isinstance(error, CTSRequestError):
+        return isinstance(error, CTSConnectionError)
+    # A proxy has answers of its own while there is no server behind it, and refuses whom it does not know.
+    is_foreign = isinstance(error, ForeignResponseError) and error.status not in _REFUSALS
+    return is_foreign or error.status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 def _host(url: str) -> tuple[str | None, str | None]:

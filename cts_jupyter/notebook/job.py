@@ -24,8 +24,8 @@ from cts_jupyter.client.models import Container, JobDetails, JobOutput, JobPrevi
 from cts_jupyter.client.resubmit import Overrides, body_of, resubmit
 from cts_jupyter.client.transport import (
     CTSClientError,
-    CTSConnectionError,
     CTSRequestError,
+    is_away,
     is_unsupported,
 )
 from cts_jupyter.notebook import patterns, serialize
@@ -182,6 +182,7 @@ class Job:
         Interrupting the wait does not affect the job. Raises TimeoutError after ``timeout`` seconds.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
+        reason = ""
         self.follow()
         while True:
             left = _BACKSTOP_SECONDS
@@ -197,9 +198,13 @@ class Job:
                 )
             try:
                 self.refresh()
-            except CTSConnectionError as e:
+            except CTSClientError as e:
+                if not is_away(e):
+                    raise
                 # The service may come back, and the job continues meanwhile.
-                log.info("Job %s cannot be read now: %s", self.id, e)
+                if str(e) != reason:
+                    log.warning("Job %s cannot be read now, and is asked for again: %s", self.id, e)
+                reason = str(e)
 
     def cancel(self) -> None:
         """Cancel the job. Raises CTSRequestError when it has ended already."""

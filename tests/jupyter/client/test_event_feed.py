@@ -14,7 +14,7 @@ import pytest
 
 from cts_jupyter.client import CTSClient
 from cts_jupyter.client.event_feed import Change, EventFeed, Listener, _Run
-from cts_jupyter.client.transport import CTSConnectionError
+from cts_jupyter.client.transport import CTSConnectionError, ForeignResponseError
 from cts_jupyter.discovery import Connection
 from cts_jupyter.notebook import job as job_module
 from cts_jupyter.notebook.job import Job
@@ -121,4 +121,27 @@ def test_response_older_than_an_event_is_ignored(
     monkeypatch.setattr(session.client, "status", status)
     assert job.refresh() == response
     assert job.state == state
+    session.close()
+
+
+def test_wait_goes_on_while_the_service_is_away_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    session = Session(Connection("http://127.0.0.1:1/cts", lambda: "token"))
+    monkeypatch.setattr(_Run, "start", lambda _: None)
+    monkeypatch.setattr(job_module, "_BACKSTOP_SECONDS", 0.01)
+    away = ForeignResponseError("302 Found to /hub/user/ana/cts", status=302)
+    answers = iter(["job_submitted", away, away, "complete"])
+
+    def status(_: str, **__: object) -> SimpleNamespace:
+        answer = next(answers)
+        if isinstance(answer, str):
+            return SimpleNamespace(state=answer, containers=None)
+        raise answer
+
+    monkeypatch.setattr(session.client, "status", status)
+    assert Job(session, "a-job").wait(60).state == "complete"
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        f"Job a-job cannot be read now, and is asked for again: {away}"
+    ]
     session.close()
