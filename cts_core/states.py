@@ -37,6 +37,8 @@ _Step = TypeVar("_Step", bound=_HasState)
 _S = JobState
 
 TERMINAL = frozenset({_S.COMPLETE, _S.CANCELED, _S.ERROR})
+WAITING = frozenset({_S.CREATED, _S.DOWNLOAD_SUBMITTED})
+"""The states in which a container has not begun."""
 
 _FORWARD: dict[JobState, frozenset[JobState]] = {
     _S.CREATED: frozenset({_S.DOWNLOAD_SUBMITTED}),

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from cts_core.concurrency import run_in_pool
 from cts_core.errors import SiteInactiveError, SiteUnavailableError, UnauthorizedError
 from cts_core.identity.identity import User
 from cts_core.model.record import JobSummary
-from cts_core.model.site import SITE_LIMITS, SiteDescription, SiteLimits, SiteName, Sites
+from cts_core.model.site import SITE_LIMITS, SiteDescription, SiteLimits, SiteLoad, SiteName, Sites
 from cts_core.observability.instrument import describe_port
 from cts_core.records.store import RecordStore
 from cts_core.sites.site import Site
-from cts_core.states import TERMINAL
+from cts_core.states import TERMINAL, WAITING, JobState
 
 
 class SiteDirectory:
@@ -76,9 +77,33 @@ class SiteDirectory:
         known = SITE_LIMITS.get(site)
         return known or SiteLimits.of(await self.get(site).describe())
 
+    async def load(self, user: User, site: SiteName) -> SiteLoad:
+        """Return what waits and runs at a site, by the records. Raises SiteUnavailableError if it is not configured."""
+        self.get(site)
+        jobs = [j for j in await self._store.live_jobs(site) if j.state is not JobState.CANCELING]
+        counts = await self._store.count_containers([job.id for job in jobs])
+        return await run_in_pool(_load, user.name, site, jobs, counts)
+
     async def set_active(self, user: User, site: SiteName, *, active: bool) -> None:
         """Activate or deactivate a site for new jobs; running jobs go on. Raises UnauthorizedError."""
         if not user.is_admin:
             raise UnauthorizedError(f"User {user.name} may not switch sites")
         self.get(site)
         await self._store.set_site_active(site, active=active)
+
+
+def _load(
+    user: str, site: SiteName, jobs: Sequence[JobSummary], counts: Mapping[str, Mapping[str, int]]
+) -> SiteLoad:
+    """Return the load of a site of its live jobs, oldest first, whose containers are in these states."""
+    waiting = running = 0
+    ahead = None
+    for job in jobs:
+        states = counts.get(job.id, {})
+        waits = sum(count for state, count in states.items() if state in WAITING)
+        ended = sum(count for state, count in states.items() if state in TERMINAL)
+        if waits and job.user == user and ahead is None:
+            ahead = waiting
+        waiting += waits
+        running += sum(states.values()) - waits - ended
+    return SiteLoad(cluster=site, waiting=waiting, running=running, ahead=ahead)

@@ -7,6 +7,9 @@ from datetime import timedelta
 from enum import StrEnum
 
 from pydantic import BaseModel
+from pydantic.json_schema import SkipJsonSchema
+
+from cts_core.model.base import Record
 
 
 class SiteName(StrEnum):
@@ -37,6 +40,18 @@ class Sites(BaseModel):
     """Response of ``/sites``."""
 
     sites: list[SiteDescription]
+
+
+class SiteLoad(Record):
+    """What waits and runs at a site, of all users."""
+
+    cluster: SiteName
+    waiting: int
+    """Containers that wait."""
+    running: int
+    """Containers that run."""
+    ahead: int | SkipJsonSchema[None] = None
+    """Those of the waiting ones that are in jobs older than the caller's oldest waiting one; absent if none of the caller's waits."""
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,15 @@ class Site(Response):
     unavailable_reason: str | None = None
 
 
+class SiteLoad(Response):
+    """The containers that wait and run at a site, and those that wait before the caller's oldest waiting job."""
+
+    cluster: str
+    waiting: int
+    running: int
+    ahead: int | None = None
+
+
 class Image(Response):
     """A registered image, or the copy of it that a job keeps."""
 

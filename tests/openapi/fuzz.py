@@ -48,6 +48,7 @@ KNOWN = {
     "path.name": "worker_files",
     "body.executable": "programs",
     "body.file": "paths",
+    "body.files[*].file": "paths",
 }
 """Which existing things are used for which parameters and fields."""
 OF_JOBS = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cts_jupyter.client.api.base import Endpoints, drop_none, quote_path
-from cts_jupyter.client.models import Health, Image, Readiness, Root, Site, WhoAmI
+from cts_jupyter.client.models import Health, Image, Readiness, Root, Site, SiteLoad, WhoAmI
 
 
 class ServiceEndpoints(Endpoints):
@@ -35,6 +35,10 @@ class ServiceEndpoints(Endpoints):
     def sites(self) -> list[Site]:
         """Return the sites where jobs run."""
         return [Site.model_validate(site) for site in self._get("sites")["sites"]]
+
+    def site_load(self, site: str) -> SiteLoad:
+        """Return what waits and runs at a site."""
+        return SiteLoad.model_validate(self._get(f"sites/{quote_path(site)}/load"))
 
     def activate_site(self, site: str) -> None:
         """Make a site accept jobs; for admins."""

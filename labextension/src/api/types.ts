@@ -249,6 +249,7 @@ export interface ImageRegistration {
   urls?: string[];
   usage_notes?: string;
   executable?: string;
+  interpreter?: string;
   module?: string;
   variables?: string[];
 }
@@ -616,6 +617,13 @@ export interface Site {
   active: boolean;
   available: boolean;
   unavailable_reason?: string;
+}
+
+export interface SiteLoad {
+  cluster: Cluster;
+  waiting: number;
+  running: number;
+  ahead?: number;
 }
 
 export interface Sites {

@@ -44,6 +44,8 @@ VALUES = {
 """Examples of the paths' placeholders."""
 OWNED = {"job_id", "container_num", "checksums_id"}
 """Placeholders of things that belong to a user: on routes for users they are for the job's owner only."""
+SHARED = {"site"}
+"""Placeholders of things that all users share."""
 REQUIRED: dict[tuple[str, str], dict[str, Any]] = {
     ("PUT", "/jobs/{job_id}/labels"): {"json": {"labels": {}}},
 }
@@ -110,7 +112,7 @@ def may_use(route: Route, caller: Caller) -> bool:
         return bool(caller.roles and caller.roles & route.access.roles)
     if route.access is not Access.USER:
         raise LookupError(f"{route.access}: say here who may use routes of this access")
-    placeholders = set(route.path_model.model_fields if route.path_model else ())
+    placeholders = set(route.path_model.model_fields if route.path_model else ()) - SHARED
     if placeholders and not placeholders & OWNED:
         raise LookupError(f"{route.path}: say in OWNED whose these are, or give the route a role")
     return not placeholders or caller.name == OWNER
