@@ -13,8 +13,8 @@ from functools import lru_cache
 
 MAX_PATTERN = 1088
 """Characters of a pattern, as many as of a path."""
-MAX_RANGE = 256
-"""Characters of a range such as ``a-z``."""
+MAX_CHOICES = 1024
+"""Characters that all choices of a pattern, such as ``[a-z]``, may have together."""
 _WILDCARD = re.compile(r"[*?\[]")
 _CLASS = re.compile(r"\[(!?)([^\]]+)\]")
 
@@ -85,7 +85,7 @@ def _compiled(pattern: str) -> _Automaton:
     literals: defaultdict[str, int] = defaultdict(int)
     refused: defaultdict[str, int] = defaultdict(int)
     any_steps = stays = stays_on_slash = skips = folders = 0
-    position = state = 0
+    position = state = choices = 0
     while position < len(pattern):
         bit = 1 << state
         if pattern.startswith("**/", position):
@@ -101,7 +101,8 @@ def _compiled(pattern: str) -> _Automaton:
             position, state = position + 1 + crosses, state + 1
         elif choice := _CLASS.match(pattern, position):
             negated, characters = choice.groups()
-            chosen = _characters(pattern, characters)
+            chosen = _characters(pattern, characters, MAX_CHOICES - choices)
+            choices += len(chosen)
             if negated:
                 any_steps |= bit
             for character in chosen:
@@ -120,21 +121,24 @@ def _compiled(pattern: str) -> _Automaton:
     return _Automaton(steps, any_steps, stays, stays_on_slash, skips, folders, 1 << state)
 
 
-def _characters(pattern: str, text: str) -> set[str]:
-    """Return the characters of a choice such as ``a-cx``; none is the slash. Raises ValueError."""
+def _characters(pattern: str, text: str, most: int) -> set[str]:
+    """Return the characters of a choice such as ``a-cx``; none is the slash. Raises ValueError for more than ``most``."""
     found: set[str] = set()
     position = 0
     while position < len(text):
-        first = text[position]
-        if text[position + 1 : position + 2] == "-" and position + 2 < len(text):
+        first = last = text[position]
+        is_range = text[position + 1 : position + 2] == "-" and position + 2 < len(text)
+        if is_range:
             last = text[position + 2]
-            if not 0 <= ord(last) - ord(first) < MAX_RANGE:
+            if last < first:
                 raise ValueError(
                     f"The pattern {pattern!r} cannot be read: bad range {first}-{last}"
                 )
-            found.update(map(chr, range(ord(first), ord(last) + 1)))
-            position += 3
-        else:
-            found.add(first)
-            position += 1
+        if len(found) + ord(last) - ord(first) >= most:
+            raise ValueError(
+                f"The pattern has more than {MAX_CHOICES} characters to choose from in its [...]: "
+                "give fewer, or smaller ranges"
+            )
+        found.update(map(chr, range(ord(first), ord(last) + 1)))
+        position += 3 if is_range else 1
     return found - {"/"}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
 from cts_core.engine.access import PathAccess
+from cts_core.engine.limits import Places
 from cts_core.errors import CTSError, IllegalParameterError
 from cts_core.globs import literal_prefix, matches
 from cts_core.identity.identity import User
@@ -23,6 +24,8 @@ MAX_SCANNED = 20_000
 """Objects that one search looks at."""
 SCAN_SECONDS = 10.0
 """The time after which a search answers with what it has found."""
+MAX_SEARCHES, MAX_SEARCHES_OF_USER = 4, 2
+"""Searches at once, in all and of one user, at each server process: each keeps the object store's requests busy."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Files:
     def __init__(self, objects: ObjectStore, access: PathAccess) -> None:
         self._objects = objects
         self._access = access
+        self._searching = Places("look through objects", MAX_SEARCHES, of_user=MAX_SEARCHES_OF_USER)
 
     async def list(
         self,
@@ -86,7 +90,7 @@ class Files:
         """Return objects that match, at most ``limit`` of them, or those that were found in the bounds of one search."""
         found: list[StoredObject] = []
         scanned, following = 0, None
-        async with aclosing(self._scan(user, search, after)) as pages:
+        async with self._scan(user, search, after) as pages:
             async for page in pages:
                 found += page.objects
                 scanned, following = scanned + (page.scanned or 0), page.next
@@ -101,7 +105,7 @@ class Files:
     ) -> FileSummary:
         """Return the totals of the objects that match, of those that were looked at in the bounds of one search."""
         total = FileSummary(objects=0, bytes=0, missing=0, scanned=0, complete=False)
-        async with aclosing(self._scan(user, search, after)) as pages:
+        async with self._scan(user, search, after) as pages:
             async for page in pages:
                 missing = sum(o.checksum is ChecksumState.MISSING for o in page.objects)
                 total = FileSummary(
@@ -114,7 +118,15 @@ class Files:
                 )
         return total
 
+    @asynccontextmanager
     async def _scan(
+        self, user: User, search: FileSearch, after: str | None
+    ) -> AsyncIterator[AsyncIterator[ObjectPage]]:
+        with self._searching.take(user):
+            async with aclosing(self._pages(user, search, after)) as pages:
+                yield pages
+
+    async def _pages(
         self, user: User, search: FileSearch, after: str | None
     ) -> AsyncGenerator[ObjectPage, None]:
         """Yield pages with the objects that match, until ``MAX_SCANNED`` objects or ``SCAN_SECONDS``."""

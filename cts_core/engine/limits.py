@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from cachetools import FIFOCache
@@ -18,6 +20,9 @@ MAX_USERS = 10_000
 """Users whose recent requests each rate limit remembers; it forgets the one with the oldest last request first."""
 CONTAINERS_RETRY_SECONDS = 60
 """Seconds after which a client should retry: the end of containers cannot be foreseen."""
+
+PLACE_RETRY_SECONDS = 1
+"""Seconds after which a client should retry that found no place."""
 
 
 @dataclass
@@ -53,6 +58,33 @@ class RateLimit:
                 retry_after=seconds,
             )
         bucket.left -= 1
+
+
+class Places:
+    """Counts the requests of one kind that are in progress: at most so many in all, and of one user."""
+
+    def __init__(self, what: str, most: int, *, of_user: int) -> None:
+        """``what`` completes the message "Too many requests ..."."""
+        self._what = what
+        self._most = most
+        self._of_user = of_user
+        self._taken: Counter[str] = Counter()
+
+    @contextmanager
+    def take(self, user: User) -> Iterator[None]:
+        """Count a request until it ends. Raises TooManyRequestsError."""
+        if self._taken[user.name] >= self._of_user or self._taken.total() >= self._most:
+            raise TooManyRequestsError(
+                f"Too many requests {self._what}: try again in {PLACE_RETRY_SECONDS} s",
+                retry_after=PLACE_RETRY_SECONDS,
+            )
+        self._taken[user.name] += 1
+        try:
+            yield
+        finally:
+            self._taken[user.name] -= 1
+            # Forgets users without any.
+            self._taken += Counter()
 
 
 class Limits:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from cts_core.engine.access import check_owner
+from cts_core.engine.limits import Places
 from cts_core.engine.sites import SiteDirectory
 from cts_core.engine.transitions import check_number
 from cts_core.errors import (
@@ -16,7 +16,6 @@ from cts_core.errors import (
     IllegalParameterError,
     NoLogsError,
     PathNotFoundError,
-    TooManyRequestsError,
 )
 from cts_core.identity.identity import User
 from cts_core.model.record import JobSummary
@@ -32,8 +31,6 @@ MAX_WAITING, MAX_WAITING_OF_USER = 100, 10
 """Requests that wait for logs to grow, in all and of one user, at each server process."""
 LOOK_SECONDS = 1.0
 """The interval at which a log that is waited for is looked at."""
-RETRY_SECONDS = 1
-"""The delay after which a client whose request may not wait may try again."""
 
 
 def log_path(log_dir: FolderPath, job_id: str, number: int, stream: LogStream) -> ObjectPath:
@@ -76,8 +73,7 @@ class Logs:
         self._objects = objects
         self._sites = sites
         self._log_dir = log_dir
-        self._waiting: Counter[str] = Counter()
-        """By user, the requests that wait for a log to grow."""
+        self._waiting = Places("wait for logs to grow", MAX_WAITING, of_user=MAX_WAITING_OF_USER)
         self._closed = asyncio.Event()
 
     def close(self) -> None:
@@ -109,29 +105,26 @@ class Logs:
             raise IllegalParameterError("Ask for the tail of a log, or for a seek and a length")
         check_number(job, number, IllegalParameterError)
         log = await self._find(job, number, stream)
-        if span.wait and _may_grow(job, log, span.seek):
-            with self._count_waiting(user):
-                job, log = await self._wait(job, number, stream, span)
-        if log is None or log.size == 0:
+        if span.wait and _may_grow(log, span.seek):
+            with self._waiting.take(user):
+                log = await self._wait(job, number, stream, span)
+        if log.size == 0:
             (other,) = set(LogStream) - {stream}
-            other_log = await self._find(job, number, other)
-            if other_log is None or other_log.size == 0:
+            if (await self._find(job, number, other)).size == 0:
                 raise NoLogsError(f"Job ID {job.id} has no logs available")
-            log = log or Log(0, job.state in TERMINAL, _empty)
         seek, length = span.seek, span.length
         if span.tail is not None:
             # What is written meanwhile is for the next request, which goes on at the size.
-            seek, length = max(0, log.size - span.tail), span.tail
+            seek = max(0, log.size - span.tail)
+            length = log.size - seek
         # Who waits at the end is told by nothing, and by what is beside it, that there was no more.
         is_at_end = bool(span.wait) and seek == log.size
         if seek and log.ended and seek >= log.size and not is_at_end:
             raise IllegalParameterError(f"Cannot seek to byte {seek}: the log has {log.size} bytes")
         return LogPart(log.size, log.ended, log.read(seek, length))
 
-    async def _wait(
-        self, job: JobSummary, number: int, stream: LogStream, span: LogSpan
-    ) -> tuple[JobSummary, Log | None]:
-        """Return the job and the log once it has grown beyond ``seek``, has ended, or the time is over."""
+    async def _wait(self, job: JobSummary, number: int, stream: LogStream, span: LogSpan) -> Log:
+        """Return the log once it has grown beyond ``seek``, has ended, or the time is over."""
         loop = asyncio.get_running_loop()
         until = loop.time() + span.wait
         while True:
@@ -141,25 +134,11 @@ class Logs:
             job = await self._store.get_summary(job.id)
             log = await self._find(job, number, stream)
             is_over = self._closed.is_set() or loop.time() >= until
-            if is_over or not _may_grow(job, log, span.seek):
-                return job, log
+            if is_over or not _may_grow(log, span.seek):
+                return log
 
-    @contextmanager
-    def _count_waiting(self, user: User) -> Iterator[None]:
-        if self._waiting[user.name] >= MAX_WAITING_OF_USER or self._waiting.total() >= MAX_WAITING:
-            raise TooManyRequestsError(
-                f"Too many requests wait for logs to grow: ask without 'wait', or again in {RETRY_SECONDS} s",
-                retry_after=RETRY_SECONDS,
-            )
-        self._waiting[user.name] += 1
-        try:
-            yield
-        finally:
-            self._waiting[user.name] -= 1
-            # Forgets users without any.
-            self._waiting += Counter()
-
-    async def _find(self, job: JobSummary, number: int, stream: LogStream) -> Log | None:
+    async def _find(self, job: JobSummary, number: int, stream: LogStream) -> Log:
+        """Return a log; one that is not stored is empty."""
         site = self._sites.find(job.cluster)
         if site is not None:
             log = await site.open_log(job.id, number, stream)
@@ -169,21 +148,21 @@ class Logs:
         container = await self._store.container(job.id, number)
         path = log_path(self._log_dir, job.id, number, stream)
         (stored,) = await self._objects.head([path])
+        ended = job.state in TERMINAL or container.state in TERMINAL
         if isinstance(stored, PathNotFoundError):
-            return None
+            # An empty log is never stored.
+            return Log(0, ended, _empty)
         if isinstance(stored, CTSError):
             raise stored
         return Log(
             stored.size,
-            job.state in TERMINAL or container.state in TERMINAL,
+            ended,
             lambda seek, length: self._objects.read(path, seek=seek, length=length),
         )
 
 
-def _may_grow(job: JobSummary, log: Log | None, seek: int) -> bool:
+def _may_grow(log: Log, seek: int) -> bool:
     """Return whether there is nothing to read from a byte on yet, and there may be later."""
-    if log is None:
-        return job.state not in TERMINAL
     return not log.ended and seek >= log.size
 
 

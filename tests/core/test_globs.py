@@ -82,7 +82,16 @@ def test_time_does_not_explode():
     assert not matches("b/" + "a/" * 500, "b/" + "**/" * 200 + "**b")
 
 
-@pytest.mark.parametrize("pattern", ["b/[c-a]", "b/[ -\U0010ffff]", "a" * 1089])
+@pytest.mark.parametrize(
+    "pattern", ["b/[c-a]", "b/[ -\U0010ffff]", "a" * 1089, "[\u4e00-\u4f00]" * 200]
+)
 def test_patterns_that_cannot_be_read_are_refused(pattern):
     with pytest.raises(ValueError, match="pattern"):
         matches("b/x", pattern)
+
+
+def test_choices_have_a_bound_together():
+    assert matches("b/x", "b/[" + "a-z" * 30 + "]")
+    assert matches("b/" + "x" * 30, "b/" + "[a-z]" * 30)
+    with pytest.raises(ValueError, match="1024 characters to choose from"):
+        matches("b/" + "x" * 40, "b/" + "[a-z]" * 40)

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, cast
@@ -40,6 +40,8 @@ KEEP_ALIVE = "keep-alive"
 """The preference of a client that takes white space ahead of JSON, and an error below the status 200."""
 KEEP_ALIVE_SECONDS = 15.0
 """Between bytes while a client that prefers it waits: proxies give up after a minute without any."""
+_READING = frozenset({"GET", "HEAD"})
+"""Methods whose handlers change nothing, so that they may end when nobody waits for their answer any more."""
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +66,8 @@ class CTSHandler(BaseHandler):
         self._received = 0
         self._body = bytearray()
         self._handling: asyncio.Task[Any] | None = None
-        self._sending: asyncio.Task[None] | None = None
+        self._abandonable: asyncio.Task[Any] | None = None
+        """What is done for the client alone, and ends when the client goes away."""
         self._core: Core | None = None
         self._container: ContainerId | None = None
         self._start_time = time.perf_counter()
@@ -181,8 +184,8 @@ class CTSHandler(BaseHandler):
     def on_connection_close(self) -> None:
         super().on_connection_close()
         self._end_request()
-        if self._sending is not None:
-            self._sending.cancel()
+        if self._abandonable is not None:
+            self._abandonable.cancel()
 
     @override
     def on_finish(self) -> None:
@@ -213,21 +216,35 @@ class CTSHandler(BaseHandler):
         if self._routed is None:
             raise LookupError("a request was neither routed nor refused")
         route, path_texts = self._routed
-        if self._upload is not None and self._handling is not None:
-            await self._upload.feed(None)
-            work: Awaitable[Any] = self._handling
-        else:
-            arguments = await self._parse(route, path_texts)
-            work = route.handler(self._call(), **arguments)
         try:
-            content = await (self._kept_alive(work) if self._may_keep_alive(route) else work)
+            content = await self._handle(route, path_texts)
+        except asyncio.CancelledError:
+            if self._abandonable is None or not self._abandonable.cancelled():
+                raise
+            self._abort_response()
         except Exception as e:
             if not self._headers_written:
                 raise
             # The status is sent already: the body alone says that it failed.
             self.log_exception(type(e), e, e.__traceback__)
             self.finish(self._write_head(ErrorResponse.of(e)))
-            return
+        else:
+            await self._send(route, content)
+
+    get = head = post = put = patch = delete = options = _serve
+
+    async def _handle(self, route: Route, path_texts: dict[str, str]) -> Any:  # noqa: ANN401 - as the handlers of routes
+        if self._upload is not None and self._handling is not None:
+            await self._upload.feed(None)
+            work: asyncio.Future[Any] = self._handling
+        else:
+            arguments = await self._parse(route, path_texts)
+            work = asyncio.ensure_future(route.handler(self._call(), **arguments))
+            if self.request.method in _READING:
+                self._abandonable = work
+        return await (self._kept_alive(work) if self._may_keep_alive(route) else work)
+
+    async def _send(self, route: Route, content: Any) -> None:  # noqa: ANN401 - the same
         if isinstance(content, Stream):
             await self._send_stream(content)
         elif content is None:
@@ -237,17 +254,14 @@ class CTSHandler(BaseHandler):
                 self.set_status(route.status_of(content))
             await self._send_json(content, nulls=route.nulls)
 
-    get = head = post = put = patch = delete = options = _serve
-
     def _may_keep_alive(self, route: Route) -> bool:
         """Return whether white space may be sent ahead of the response: JSON for a client that prefers that (RFC 7240)."""
         preferences = self.request.headers.get("Prefer", "").split(",")
         is_json = not route.streams and route.status_of is None and self.request.method != "HEAD"
         return is_json and KEEP_ALIVE in (each.strip().lower() for each in preferences)
 
-    async def _kept_alive(self, work: Awaitable[Any]) -> Any:  # noqa: ANN401 - as the handlers of routes
+    async def _kept_alive(self, task: asyncio.Future[Any]) -> Any:  # noqa: ANN401 - as the handlers of routes
         """Await the work; meanwhile send bytes, so that no proxy takes the service for dead."""
-        task = asyncio.ensure_future(work)
         while not (await asyncio.wait({task}, timeout=KEEP_ALIVE_SECONDS))[0]:
             if not self._headers_written:
                 self.set_header("Content-Type", JSON)
@@ -283,15 +297,15 @@ class CTSHandler(BaseHandler):
         self.write(body)
 
     async def _send_stream(self, stream: Stream) -> None:
-        self._sending = asyncio.create_task(self._send_pieces(stream))
-        self._lifecycle.cancel_on_close(self._sending)
+        self._abandonable = asyncio.create_task(self._send_pieces(stream))
+        self._lifecycle.cancel_on_close(self._abandonable)
         # The task may be canceled, when the client disconnects or the server stops; this coroutine is not.
-        await asyncio.wait({self._sending})
+        await asyncio.wait({self._abandonable})
         self._end_request()
-        if self._sending.cancelled():
+        if self._abandonable.cancelled():
             self._abort_response()
         else:
-            self._sending.result()
+            self._abandonable.result()
 
     async def _send_pieces(self, stream: Stream) -> None:
         try:

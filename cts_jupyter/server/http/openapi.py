@@ -14,14 +14,14 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from cts_core.model.base import PUBLISHED_NAMES
 from cts_core.model.service import SERVICE_NAME, ErrorEnvelope
 from cts_core.version import VERSION
-from cts_jupyter.server.http.route import EVENTS, JSON, Access, Route
+from cts_jupyter.server.http.route import EVENT_KINDS, EVENTS, JSON, Access, Route
 
 _EVENT = {
     "type": "object",
     "title": "Event",
-    "description": "One of many; comments between them keep the connection alive.",
+    "description": "One of many; a ping comes when there was no other for 15 seconds.",
     "properties": {
-        "event": {"enum": ["begin", "transition", "progress", "checksum", "end"]},
+        "event": {"enum": [*EVENT_KINDS]},
         "id": {"type": "string", "format": "date-time"},
         "data": {"type": "string", "contentMediaType": JSON},
         "retry": {"type": "integer", "description": "Milliseconds"},

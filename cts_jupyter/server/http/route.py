@@ -20,6 +20,8 @@ from cts_jupyter.server.http.call import Stream, Upload
 
 JSON = "application/json"
 EVENTS = "text/event-stream"
+EVENT_KINDS = ("begin", "transition", "progress", "checksum", "ping", "end")
+"""The names of the events of a stream."""
 _PLACEHOLDER = re.compile(r"\{(\w+)(:path)?\}")
 
 

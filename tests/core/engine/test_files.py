@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,31 @@ async def test_a_search_goes_on_where_it_stopped(
     monkeypatch.setattr(files, "SCAN_SECONDS", 0)
     third = await search(objects.user, FileSearch("data/", "e.fa"), limit=9)
     assert (third.scanned, third.next) == (1, "data/m/a.fa")
+
+
+async def test_searches_at_once_are_bounded(
+    objects: EngineHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = objects.engine.files._objects
+    listed, may_list = asyncio.Semaphore(0), asyncio.Event()
+    list_page = store.list
+
+    async def wait_and_list(*args: Any, **options: Any) -> Any:
+        listed.release()
+        await may_list.wait()
+        return await list_page(*args, **options)
+
+    monkeypatch.setattr(store, "list", wait_and_list)
+    searches = [asyncio.create_task(found(objects, "data/", "d.fa")) for _ in range(2)]
+    for _ in searches:
+        await listed.acquire()
+    with pytest.raises(errors.TooManyRequestsError):
+        await objects.engine.files.summary(objects.user, FileSearch("data/"))
+    searches[0].cancel()
+    await asyncio.wait(searches[:1])
+    may_list.set()
+    assert await found(objects, "data/", "e.fa") == ["n/e.fa"]
+    assert await searches[1] == ["m/c/d.fa"]
 
 
 async def test_totals_are_added_up(objects: EngineHarness, monkeypatch: pytest.MonkeyPatch) -> None:

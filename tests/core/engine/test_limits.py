@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import pytest
 
 from cts_core.engine import limits as module
-from cts_core.engine.limits import RateLimit
+from cts_core.engine.limits import Places, RateLimit
 from cts_core.errors import NoSuchJobError, TooManyRequestsError
 from cts_core.identity.identity import User
 from cts_core.model.record import JobQuery
@@ -60,6 +60,22 @@ def test_request_after_retry_after_is_allowed():
             limit.consume(ANA)
         clock.now += refused.value.retry_after
         limit.consume(ANA)
+
+
+def test_requests_in_progress_are_bounded_in_all_and_of_one_user():
+    places = Places("wait for logs to grow", 3, of_user=2)
+    with ExitStack() as ended:
+        for _ in range(2):
+            ended.enter_context(places.take(ANA))
+        with pytest.raises(TooManyRequestsError, match="Too many requests wait for logs to grow"):
+            ended.enter_context(places.take(ANA))
+        ended.enter_context(places.take(BOB))
+        with pytest.raises(TooManyRequestsError) as refused:
+            ended.enter_context(places.take(User("cy")))
+        assert refused.value.retry_after == 1
+    for _ in range(4):
+        with places.take(ANA):
+            pass
 
 
 def test_remembered_users_are_bounded(monkeypatch):

@@ -14,11 +14,13 @@ from cts_core.engine.logs import MAX_WAITING_OF_USER, LogPart, Logs, LogSpan
 from cts_core.errors import (
     IllegalParameterError,
     NoLogsError,
+    PathNotFoundError,
     TooManyRequestsError,
     UnauthorizedError,
 )
 from cts_core.identity.identity import User
 from cts_core.object_paths import FolderPath
+from cts_core.objects.store import StoredObject
 from cts_core.sites.site import Log, LogStream
 from cts_core.states import JobState
 from tests.harness.factories import make_job_record
@@ -132,21 +134,61 @@ async def test_a_wait_ends_with_its_time_and_with_the_server(
     assert (await waiting)[0] == b""
 
 
-async def test_the_number_of_waiting_requests_is_bounded(
-    log: GrowingLog, reader: Logs, read: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_number_of_waiting_requests_is_bounded(log: GrowingLog, read: Open) -> None:
     log.content = b"begun"
-    monkeypatch.setattr(logs, "MAX_WAITING", MAX_WAITING_OF_USER + 1)
     waiting = [asyncio.create_task(read(seek=5, wait=20)) for _ in range(MAX_WAITING_OF_USER)]
     await log.until_waited_for()
-    with pytest.raises(TooManyRequestsError, match="without 'wait'"):
+    with pytest.raises(TooManyRequestsError, match="Too many requests wait for logs"):
         await read(seek=5, wait=20)
     assert (await read(seek=5))[0] == (await read(seek=3, wait=0))[0][2:] == b""
     log.content += b"!"
     assert {content for content, _ in await asyncio.gather(*waiting)} == {b"!"}
     # They count no more.
-    assert not reader._waiting
     assert (await read(seek=6, wait=0.01))[0] == b""
+
+
+async def test_an_ended_container_without_output_is_not_waited_for() -> None:
+    """Its empty log is never stored; the rest of the job goes on."""
+    states = [JobState.COMPLETE, JobState.JOB_SUBMITTED]
+
+    async def open_log(*_: Any) -> None:
+        return None
+
+    async def container(_job: str, number: int) -> Any:
+        return SimpleNamespace(state=states[number])
+
+    async def summary(_job: str) -> Any:
+        return JOB.model_copy(
+            update={"job_input": JOB.job_input.model_copy(update={"num_containers": 2})}
+        )
+
+    async def head(paths: list[str]) -> Any:
+        return [
+            PathNotFoundError("none")
+            if "stderr" in path
+            else StoredObject.model_construct(path=path, size=2)
+            for path in paths
+        ]
+
+    reader = Logs(
+        cast("Any", SimpleNamespace(get_summary=summary, container=container)),
+        cast("Any", SimpleNamespace(head=head)),
+        cast("Any", SimpleNamespace(find=lambda _: SimpleNamespace(open_log=open_log))),
+        log_dir=FolderPath("data/logs"),
+    )
+    part = await reader.open(ANA, JOB.id, 0, LogStream.STDERR, LogSpan(wait=20))
+    assert (part.size, part.ended) == (0, True)
+    assert not (await reader.open(ANA, JOB.id, 1, LogStream.STDERR)).ended
+
+
+async def test_the_tail_of_a_stored_log_is_what_was_there_when_it_was_looked_at(
+    log: GrowingLog, read: Open
+) -> None:
+    log.content = b"01"
+    found = log.open(LogStream.STDOUT)
+    log.open = lambda _stream: found and Log(1, found.ended, found.read)  # type: ignore[method-assign]
+    content, part = await read(tail=4)
+    assert (content, part.size) == (b"0", 1)
 
 
 async def test_nothing_written_yet_is_waited_for(

@@ -30,6 +30,7 @@ def address(route: Route) -> str:
     values = {
         "site": "local",
         "image_id": "host/x",
+        "checksums_id": "c",
         "job_id": "j",
         "container_num": "0",
         "new_state": "complete",

@@ -44,6 +44,7 @@ def refused(response: httpx.Response) -> tuple[int, int | None]:
 async def test_whoami(server: ServerHarness, kbase_auth: KBaseAuth, ana: str) -> None:
     whoami = (await server.get("/whoami", token=ana)).json()
     folders = [{"path": path, "perm": "write"} for path in ("data/ana/", "shared/")]
+    assert whoami.pop("instance") == (await server.get("", token=None)).json()["instance"]
     assert whoami == {"user": "ana", "roles": [], "allowed_paths": folders}
     services = ("CTS_EXTERNAL_EXECUTOR", "CTS_REFDATA_SERVICE", "CDM_TASK_SERVICE_SERVER")
     admin = kbase_auth.add("eve", "ADMIN", *SITE_ROLES, *services)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from datetime import UTC, datetime
+from typing import get_args
 
 import httpx
 import pytest
 
+from cts_core.model.event import Progress
+from cts_jupyter.server.http.route import EVENT_KINDS
 from cts_jupyter.server.routes import events as events_module
 from tests.harness.factories import TO_COMPLETE
 from tests.harness.server import ServerHarness, submission
@@ -179,6 +182,10 @@ async def test_quiet_stream_has_pings(
             if states == len(TO_COMPLETE):
                 break
     assert pings >= 3
+
+
+def test_every_kind_of_event_is_described():
+    assert {progress.kind for progress in get_args(Progress)} < set(EVENT_KINDS)
 
 
 async def test_event_stream_ends_when_the_server_stops(server: ServerHarness) -> None:
