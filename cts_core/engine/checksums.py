@@ -111,12 +111,6 @@ class Checksums:
             ]
 
         checked = await run_in_pool(results)
-        listed = await self._store.list_checksums(user.name)
-        if sum(task.state is TaskState.RUNNING for task in listed) >= MAX_RUNNING:
-            raise TooManyRequestsError(
-                f"{MAX_RUNNING} requests for checksums of user {user.name} run: ask again once one has ended",
-                retry_after=RETRY_AFTER_SECONDS,
-            )
         task = ChecksumTask.model_construct(
             id=str(uuid.uuid4()),
             user=user.name,
@@ -124,7 +118,11 @@ class Checksums:
             created=await self._store.now(),
             files=checked,
         )
-        await self._store.add_checksums(task)
+        if not await self._store.add_checksums(task, max_running=MAX_RUNNING):
+            raise TooManyRequestsError(
+                f"{MAX_RUNNING} requests for checksums of user {user.name} run: ask again once one has ended",
+                retry_after=RETRY_AFTER_SECONDS,
+            )
         self._wake.set()
         return task.id
 

@@ -130,8 +130,11 @@ class WorkerRecords(Protocol):
 class ChecksumRecords(Protocol):
     """The part of the port for requests for checksums. Methods raise ``NoSuchChecksumsError`` for one that is not stored."""
 
-    async def add_checksums(self, task: ChecksumTask) -> None:
-        """Store a request; of those of its user that are over, the latest ``MAX_CHECKSUM_TASKS`` are kept."""
+    async def add_checksums(self, task: ChecksumTask, *, max_running: int) -> bool:
+        """Store a request that runs; return False if ``max_running`` of its user's run, and write nothing.
+
+        Of those of its user that are over, the latest ``MAX_CHECKSUM_TASKS`` are kept.
+        """
 
     async def get_checksums(self, task_id: str) -> ChecksumTask:
         """Return a request with its objects."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from datetime import datetime
 from typing import Any
@@ -9,7 +10,13 @@ from typing import Any
 import pytest
 
 from cts_core.errors import NoSuchChecksumsError
-from cts_core.model.checksums import ChecksumTask, ComputationState, FileResult, TaskState
+from cts_core.model.checksums import (
+    MAX_FILES,
+    ChecksumTask,
+    ComputationState,
+    FileResult,
+    TaskState,
+)
 from cts_core.records.store import MAX_CHECKSUM_TASKS, RecordStore
 from tests.harness.factories import CRC, NOON
 from tests.harness.records import SECOND
@@ -17,11 +24,15 @@ from tests.harness.records import SECOND
 DONE = FileResult(file="data/b", state=ComputationState.DONE, crc64nvme=CRC)
 
 
-async def add(store: RecordStore, time: datetime = NOON, **changes: Any) -> ChecksumTask:
+def make(time: datetime = NOON, **changes: Any) -> ChecksumTask:
     files = [FileResult(file="data/a", etag="e"), FileResult(file="data/b")]
     task = ChecksumTask(id=str(uuid.uuid4()), user="ana", created=time, files=files)
-    task = task.model_copy(update=changes)
-    await store.add_checksums(task)
+    return task.model_copy(update=changes)
+
+
+async def add(store: RecordStore, time: datetime = NOON, **changes: Any) -> ChecksumTask:
+    task = make(time, **changes)
+    assert await store.add_checksums(task, max_running=10)
     return task
 
 
@@ -65,15 +76,19 @@ async def test_one_server_computes_a_request(store, other):
 
 
 async def test_requests_that_are_over_are_kept_in_number(store):
-    tasks = [
-        await add(store, NOON + n * SECOND, state=TaskState.ENDED)
-        for n in range(MAX_CHECKSUM_TASKS + 1)
-    ]
+    tasks = []
+    for n in range(MAX_CHECKSUM_TASKS + 1):
+        tasks.append(await add(store, NOON + n * SECOND))
+        await store.end_checksums(tasks[-1].id, TaskState.ENDED)
     await add(store, NOON + 9999 * SECOND)
     listed = await store.list_checksums("ana")
     assert len(listed) == MAX_CHECKSUM_TASKS + 1
-    with pytest.raises(NoSuchChecksumsError):
-        await store.get_checksums(tasks[0].id)
+    for call in (
+        store.get_checksums(tasks[0].id),
+        store.record_checksum(tasks[0].id, 0, DONE),  # its objects are deleted, too
+    ):
+        with pytest.raises(NoSuchChecksumsError):
+            await call
 
 
 async def test_no_such_request(store):
@@ -87,3 +102,35 @@ async def test_no_such_request(store):
     task = await add(store)
     with pytest.raises(NoSuchChecksumsError):
         await store.record_checksum(task.id, 2, DONE)
+
+
+async def test_as_many_requests_of_a_user_run_as_may(store, other):
+    tasks = [make() for _ in range(12)]
+    added = await asyncio.gather(
+        *(
+            server.add_checksums(task, max_running=3)
+            for task, server in zip(tasks, [store, other] * 6, strict=True)
+        )
+    )
+    assert added.count(True) == 3
+    running = {task.id for task, is_added in zip(tasks, added, strict=True) if is_added}
+    assert {task.id for task in await store.list_checksums("ana")} == running
+    refused = tasks[added.index(False)].id
+    for call in (store.get_checksums(refused), store.record_checksum(refused, 0, DONE)):
+        with pytest.raises(NoSuchChecksumsError):
+            await call
+    assert await store.add_checksums(make(user="bob"), max_running=3)
+    await store.end_checksums(running.pop(), TaskState.CANCELED)
+    assert await store.add_checksums(make(), max_running=3)
+    assert not await store.add_checksums(make(), max_running=3)
+
+
+@pytest.mark.slow
+async def test_a_request_of_many_objects_is_stored_whatever_is_said_of_them(store):
+    # More than MongoDB keeps in one document.
+    files = [FileResult(file=f"data/{n}/{'x' * 900}", error="y" * 900) for n in range(MAX_FILES)]
+    task = await add(store, files=files)
+    await store.record_checksum(task.id, MAX_FILES - 1, DONE)
+    assert await store.get_checksums(task.id) == task.model_copy(
+        update={"files": [*files[:-1], DONE]}
+    )

@@ -2,37 +2,85 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection
 from datetime import datetime
 
+from pymongo.errors import DuplicateKeyError
+
 from cts_core.model.checksums import ChecksumSummary, ChecksumTask, FileResult, TaskState
 from cts_core.records.errors import no_such_checksums
+from cts_core.records.mongo import documents
 from cts_core.records.mongo.connection import Collections
-from cts_core.records.mongo.schema import CHECKSUMS_OF_USER, RUNNING_CHECKSUMS
+from cts_core.records.mongo.schema import (
+    CHECKSUM_FILES,
+    CHECKSUM_SLOT,
+    CHECKSUMS_OF_USER,
+    RUNNING_CHECKSUMS,
+    SLOTS_OF_USER,
+)
 from cts_core.records.store import MAX_CHECKSUM_TASKS
 
 _RUNNING = {"state": TaskState.RUNNING.value}
 _SUMMARY = {"_id": 0, "id": 1, "state": 1, "created": 1}
 
 
-async def add(db: Collections, task: ChecksumTask) -> None:
-    """Store a request, and delete the user's oldest that are over."""
-    over = {"user": task.user, "state": {"$ne": TaskState.RUNNING.value}}
+async def add(db: Collections, task: ChecksumTask, max_running: int) -> bool:
+    """Store a request, and delete the user's oldest that are over; return False if so many of the user's run.
+
+    The objects are stored first, and the request last: objects of a request that is not stored are never read. A crash
+    in between leaves them behind.
+    """
+    free = await _free_slots(db, task.user, max_running)
+    if not free:
+        return False
+    await _delete_oldest(db, task.user)
+    files = await db.parse(
+        lambda: [
+            documents.encode({"id": task.id, "number": number, "result": file.to_json()})
+            for number, file in enumerate(task.files)
+        ]
+    )
+    await db.checksum_files.insert_many(files, ordered=False)
+    request = {"id": task.id, "user": task.user, "state": task.state.value, "created": task.created}
+    for slot in free:
+        # Another request may take the slot meanwhile.
+        with contextlib.suppress(DuplicateKeyError):
+            await db.checksums.insert_one({**request, "files": len(files), CHECKSUM_SLOT: slot})
+            return True
+    await db.checksum_files.delete_many({"id": task.id})
+    return False
+
+
+async def _free_slots(db: Collections, user: str, count: int) -> list[int]:
+    taken = {"user": user, CHECKSUM_SLOT: {"$exists": True}}
+    cursor = db.checksums.find(taken, {"_id": 0, CHECKSUM_SLOT: 1}, hint=list(SLOTS_OF_USER))
+    slots = {found[CHECKSUM_SLOT] async for found in cursor}
+    return [slot for slot in range(count) if slot not in slots]
+
+
+async def _delete_oldest(db: Collections, user: str) -> None:
+    over = {"user": user, "state": {"$ne": TaskState.RUNNING.value}}
     cursor = db.checksums.find(over, {"_id": 0, "id": 1}, hint=list(CHECKSUMS_OF_USER))
     old = [d["id"] async for d in cursor.sort(CHECKSUMS_OF_USER[1:]).skip(MAX_CHECKSUM_TASKS)]
     if old:
         await db.checksums.delete_many({"id": {"$in": old}})
-    files = await db.parse(lambda: [file.to_json() for file in task.files])
-    fields = {"id": task.id, "user": task.user, "state": task.state.value, "created": task.created}
-    await db.checksums.insert_one({**fields, "files": files})
+        await db.checksum_files.delete_many({"id": {"$in": old}})
 
 
 async def get(db: Collections, task_id: str) -> ChecksumTask:
     """Return a request with its objects. Raises NoSuchChecksumsError."""
-    found = await db.checksums.find_one({"id": task_id}, {"_id": 0, "lease": 0})
+    found = await db.checksums.find_one({"id": task_id}, {"_id": 0, "lease": 0, CHECKSUM_SLOT: 0})
     if found is None:
         raise no_such_checksums(task_id)
-    return await db.parse(lambda: ChecksumTask.model_validate(found))
+    fields = {"_id": 0, "result": 1}
+    cursor = db.checksum_files.find({"id": task_id}, fields, hint=list(CHECKSUM_FILES))
+    files = await cursor.sort("number").to_list()
+    if len(files) != found["files"]:
+        raise no_such_checksums(task_id)  # it is being deleted
+    return await db.parse(
+        lambda: ChecksumTask.model_validate({**found, "files": [file["result"] for file in files]})
+    )
 
 
 async def listing(db: Collections, user: str) -> list[ChecksumSummary]:
@@ -64,8 +112,9 @@ async def take(
 
 async def record(db: Collections, task_id: str, number: int, result: FileResult) -> None:
     """Store what became of one object. Raises NoSuchChecksumsError."""
-    which = {"id": task_id, f"files.{number}": {"$exists": True}}
-    changed = await db.checksums.update_one(which, {"$set": {f"files.{number}": result.to_json()}})
+    changed = await db.checksum_files.update_one(
+        {"id": task_id, "number": number}, {"$set": {"result": result.to_json()}}
+    )
     if not changed.matched_count:
         raise no_such_checksums(task_id)
 
@@ -73,7 +122,8 @@ async def record(db: Collections, task_id: str, number: int, result: FileResult)
 async def end(db: Collections, task_id: str, state: TaskState) -> bool:
     """Move a running request to this state. Raises NoSuchChecksumsError."""
     changed = await db.checksums.update_one(
-        {"id": task_id, **_RUNNING}, {"$set": {"state": state.value}}
+        {"id": task_id, **_RUNNING},
+        {"$set": {"state": state.value}, "$unset": {CHECKSUM_SLOT: ""}},
     )
     if changed.matched_count:
         return True

@@ -57,7 +57,7 @@ _RAW_CODEC: CodecOptions[RawBSONDocument] = CodecOptions(RawBSONDocument, tz_awa
 
 @dataclass(frozen=True)
 class Collections:
-    """The collections of the store. Jobs and containers may be large: they are read as raw BSON and parsed in a thread."""
+    """The collections of the store. Jobs, containers, and what became of objects may be large, or many: they are read as raw BSON and parsed in a thread."""
 
     jobs: AsyncCollection[RawBSONDocument]
     subjobs: AsyncCollection[RawBSONDocument]
@@ -68,6 +68,7 @@ class Collections:
     users: AsyncCollection[dict[str, Any]]
     tokens: AsyncCollection[dict[str, Any]]
     checksums: AsyncCollection[dict[str, Any]]
+    checksum_files: AsyncCollection[RawBSONDocument]
     store: AsyncCollection[dict[str, Any]]
     threads: ThreadPoolExecutor
 
@@ -85,6 +86,7 @@ class Collections:
             users=db["cts_users"],
             tokens=db["cts_worker_tokens"],
             checksums=db["cts_checksums"],
+            checksum_files=raw["cts_checksum_files"],
             store=db["cts_store"],
             threads=threads,
         )

@@ -55,6 +55,10 @@ BY_NUMBER_AND_STATE: Keys = (("id", ASCENDING), ("sub_id", ASCENDING), ("state",
 BY_EXCLUSIVE_OUTPUT_DIR: Keys = ((EXCLUSIVE_OUTPUT_DIR, ASCENDING),)
 BY_PARENT: Keys = ((PARENT, ASCENDING), (CREATED, ASCENDING))
 CHECKSUMS_OF_USER: Keys = (("user", ASCENDING), ("created", DESCENDING), ("id", DESCENDING))
+CHECKSUM_SLOT = "slot"
+"""The number of a running request for checksums among its user's, which no other one of them has."""
+SLOTS_OF_USER: Keys = (("user", ASCENDING), (CHECKSUM_SLOT, ASCENDING))
+CHECKSUM_FILES: Keys = (("id", ASCENDING), ("number", ASCENDING))
 RUNNING_CHECKSUMS: Keys = (("created", ASCENDING), ("id", ASCENDING))
 # These two are partial: few jobs are uncleaned, or have unsent events. A hint by keys must match one index only, and
 # the deployed service may have its own on the time of the update.
@@ -161,6 +165,13 @@ INDEXES = (
         RUNNING_CHECKSUMS,
         {"partialFilterExpression": {"state": "running"}},
     ),
+    Index(
+        "cts_checksums",
+        "cts_slot",
+        SLOTS_OF_USER,
+        {**_UNIQUE, "partialFilterExpression": {CHECKSUM_SLOT: {"$exists": True}}},
+    ),
+    Index("cts_checksum_files", "cts_number", CHECKSUM_FILES, _UNIQUE),
     Index("cts_worker_tokens", "cts_hash", (("hash", ASCENDING),), _UNIQUE),
     Index("cts_worker_tokens", "cts_until", (("until", ASCENDING),), {"expireAfterSeconds": 0}),
 )

@@ -404,9 +404,9 @@ class MongoStore(RecordStore):
             return await workers.claims(db, job_id)
 
     @override
-    async def add_checksums(self, task: ChecksumTask) -> None:
+    async def add_checksums(self, task: ChecksumTask, *, max_running: int) -> bool:
         async with self._use() as db:
-            await checksums.add(db, task)
+            return await checksums.add(db, task, max_running)
 
     @override
     async def get_checksums(self, task_id: str) -> ChecksumTask:

@@ -15,6 +15,7 @@ from cts_core.records.store import MAX_CHECKSUM_TASKS
 LISTING = "SELECT id, state, created FROM checksums WHERE user = ? ORDER BY created DESC, id DESC"
 RUNNING = "SELECT id FROM checksums WHERE state = 'running' ORDER BY created, id"
 FILES = "SELECT result FROM checksum_files WHERE task_id = ? ORDER BY number"
+_COUNT_RUNNING = "SELECT count(*) FROM checksums WHERE user = ? AND state = 'running'"
 _DELETE_OLDEST = """
 DELETE FROM checksums WHERE id IN (
     SELECT id FROM checksums WHERE user = ? AND state <> 'running'
@@ -32,8 +33,13 @@ WHERE id IN (SELECT value FROM json_each(?)) AND state = 'running' AND owner = ?
 """
 
 
-def add(db: sqlite3.Connection, task: ChecksumTask, results: Sequence[str]) -> None:
-    """Store a request, whose objects are ``results`` as JSON."""
+def add(
+    db: sqlite3.Connection, task: ChecksumTask, results: Sequence[str], max_running: int
+) -> bool:
+    """Store a request, whose objects are ``results`` as JSON; return False if so many of its user's run."""
+    (running_count,) = db.execute(_COUNT_RUNNING, (task.user,)).fetchone()
+    if running_count >= max_running:
+        return False
     db.execute(_DELETE_OLDEST, (task.user, MAX_CHECKSUM_TASKS))
     db.execute(
         "INSERT INTO checksums (id, user, created, state) VALUES (?, ?, ?, ?)",
@@ -43,6 +49,7 @@ def add(db: sqlite3.Connection, task: ChecksumTask, results: Sequence[str]) -> N
         "INSERT INTO checksum_files (task_id, number, result) VALUES (?, ?, ?)",
         ((task.id, number, result) for number, result in enumerate(results)),
     )
+    return True
 
 
 def get(db: sqlite3.Connection, task_id: str) -> ChecksumTask:

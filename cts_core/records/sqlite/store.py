@@ -374,9 +374,9 @@ class SQLiteStore(RecordStore):
         return await self._read(lambda db: workers.claims(db, job_id))
 
     @override
-    async def add_checksums(self, task: ChecksumTask) -> None:
+    async def add_checksums(self, task: ChecksumTask, *, max_running: int) -> bool:
         results = await self._run(lambda: [file.model_dump_json() for file in task.files])
-        await self._write(lambda db: checksums.add(db, task, results))
+        return await self._write(lambda db: checksums.add(db, task, results, max_running))
 
     @override
     async def get_checksums(self, task_id: str) -> ChecksumTask:
