@@ -19,6 +19,7 @@ import re
 import secrets
 import socket
 import ssl
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ from cts_core.worker.boot import boot_id
 URL_VARIABLE = "CDM_TASK_SERVICE_URL"
 TOKEN_VARIABLE = "KBASE_AUTH_TOKEN"  # noqa: S105 - the name of a variable
 PARENT_VARIABLE = "JPY_PARENT_PID"
+_PS_SECONDS = 5.0
 _MAX_HOST = 64
 """Characters of the host's name in the name of a file."""
 
@@ -150,6 +152,10 @@ def _find_server(folder: Path) -> ServerFile:
         return servers[int(parent)]
     if len(servers) == 1:
         return next(iter(servers.values()))
+    # As of a kernel that nbconvert started, in a terminal of the server.
+    ancestor = next((pid for pid in _ancestors(os.getpid()) if pid in servers), None)
+    if ancestor is not None:
+        return servers[ancestor]
     if servers:
         raise NoConnectionError(
             f"{len(servers)} servers with CTS run here and none of them started this kernel: set "
@@ -205,6 +211,33 @@ def _is_alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def _ancestors(pid: int) -> Iterator[int]:
+    """Yield the process's parent, that one's parent, and so on, as far as the system tells them."""
+    seen = {pid}
+    while (pid := _parent(pid)) not in {0, *seen}:
+        seen.add(pid)
+        yield pid
+
+
+def _parent(pid: int) -> int:
+    """Return the id of a process's parent; 0 where there is none, or none that can be told."""
+    try:
+        # The fields are counted from the end of the name, as below.
+        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[1])
+    except FileNotFoundError:
+        # Without /proc, as on macOS.
+        command = ["/bin/ps", "-o", "ppid=", "-p", str(pid)]
+        try:
+            out = subprocess.run(  # noqa: S603 - a fixed program
+                command, capture_output=True, check=False, timeout=_PS_SECONDS
+            ).stdout
+        except (OSError, subprocess.TimeoutExpired):
+            return 0
+        return int(out.strip() or 0)
+    except OSError:
+        return 0
 
 
 def _start_time(pid: int) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
 
 from cts_core.concurrency import run_in_pool
 from cts_core.errors import CTSError
@@ -25,6 +27,14 @@ class ChecksumState(StrEnum):
     """The stored CRC64/NVME is not that of the bytes."""
 
 
+@dataclass(frozen=True)
+class Archive:
+    """The storage class of an object that cannot be read before a restore has ended."""
+
+    storage_class: str
+    is_restoring: bool
+
+
 class StoredObject(BaseModel):
     """The metadata of one object. ``size`` in bytes, ``modified`` in UTC."""
 
@@ -38,6 +48,8 @@ class StoredObject(BaseModel):
     checksum: ChecksumState
     crc64nvme: str | None = None
     """Base64 of the eight bytes, big endian, as S3 writes it; set exactly when ``checksum`` is not missing."""
+    archive: SkipJsonSchema[Archive | None] = Field(default=None, exclude=True)
+    """None if the object can be read at once. For the service alone."""
 
 
 class ObjectPage(BaseModel):

@@ -42,12 +42,41 @@ def test_environment_takes_precedence(folder: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_parent_server_is_preferred(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    leave(folder, os.getpid(), "http://parent/cts")
-    leave(folder, os.getppid(), "http://other/cts")
-    with pytest.raises(NoConnectionError, match="2 servers"):
-        find_connection()
-    monkeypatch.setenv("JPY_PARENT_PID", str(os.getpid()))
-    assert find_connection().url == "http://parent/cts"
+    with subprocess.Popen(["sleep", "60"]) as other:
+        leave(folder, os.getpid(), "http://parent/cts")
+        leave(folder, other.pid, "http://other/cts")
+        with pytest.raises(NoConnectionError, match="2 servers"):
+            find_connection()
+        monkeypatch.setenv("JPY_PARENT_PID", str(os.getpid()))
+        assert find_connection().url == "http://parent/cts"
+        other.kill()
+
+
+_FIND = "from cts_jupyter.discovery import find_connection; print(find_connection().url)"
+
+
+@pytest.mark.slow
+def test_ancestor_is_preferred_to_other_servers(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As of a kernel of nbconvert, which a terminal of this server runs.
+    leave(folder, os.getpid(), "http://ancestor/cts")
+    with subprocess.Popen(["sleep", "60"]) as other:
+        leave(folder, other.pid, "http://other/cts")
+        with monkeypatch.context() as environment:
+            environment.setenv("JPY_PARENT_PID", "1")
+            environment.setenv("JUPYTER_RUNTIME_DIR", str(folder))
+            # A shell of its own stands between the two.
+            words = ["/bin/sh", "-c", '"$0" -c "$1"; exit $?', sys.executable, _FIND]
+            found = subprocess.run(words, capture_output=True, text=True, check=False)
+        other.kill()
+    assert found.stdout.strip() == "http://ancestor/cts", found.stderr
+
+
+def test_ancestors_are_those_of_the_system() -> None:
+    chain = list(discovery._ancestors(os.getpid()))
+    assert chain[0] == os.getppid()
+    assert len(set(chain)) == len(chain)
 
 
 def test_files_of_dead_servers_are_ignored(folder: Path) -> None:

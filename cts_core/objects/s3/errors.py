@@ -22,12 +22,13 @@ from cts_core.errors import (
     StorageFullError,
     UnavailableError,
 )
-from cts_core.objects.errors import access_denied, not_found
+from cts_core.objects.errors import access_denied, archived, not_found
+from cts_core.worker.clock import describe_offset
 from cts_core.worker.files import says_full
-from cts_core.worker.s3.errors import FULL
+from cts_core.worker.s3.errors import ARCHIVED, CLOCK, FULL
 
 _NOT_FOUND = {"NoSuchKey", "NoSuchVersion", "NoSuchBucket", "404", "NotFound"}
-_FORBIDDEN = {"AccessDenied", "AllAccessDisabled", "InvalidObjectState", "MethodNotAllowed", "403"}
+_FORBIDDEN = {"AccessDenied", "AllAccessDisabled", "MethodNotAllowed", "403"}
 CREDENTIALS = {
     "InvalidAccessKeyId",
     "SignatureDoesNotMatch",
@@ -37,7 +38,6 @@ CREDENTIALS = {
     "NotSignedUp",
     "XAdminUserNotFound",  # versitygw's
 }
-CLOCK = {"RequestTimeTooSkewed", "RequestExpired"}
 REGION = {
     "AuthorizationHeaderMalformed",
     "PermanentRedirect",
@@ -152,7 +152,8 @@ def _translate_response(error: ClientError, path: str, *, writing: bool) -> Exce
         return _full(path)
     if code in _TRANSIENT or may_pass(status):
         return TransientError(code or f"HTTP {status}")
-    return by_code(code or str(status), path, writing=writing)
+    date = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
+    return by_code(code or str(status), path, writing=writing, date=date)
 
 
 def _other_region(path: str) -> CTSError:
@@ -178,8 +179,20 @@ _ERRORS: tuple[tuple[set[str], Callable[[str], CTSError]], ...] = (
     (_NOT_FOUND, not_found),
     (REGION, _other_region),
     (_DAMAGED, _damaged),
+    ({ARCHIVED}, archived),
     (FULL, _full),
 )
+
+
+def _own_fault(code: str, date: str) -> UnavailableError:
+    if code in CLOCK:
+        return UnavailableError(
+            f"This server's clock is {describe_offset(date)} that of the object store ({code}): ask an administrator to "
+            "set both by the same time servers"
+        )
+    return UnavailableError(
+        f"The object store does not accept this service's own credentials ({code}): ask an administrator"
+    )
 
 
 def may_pass(status: int) -> bool:
@@ -187,17 +200,18 @@ def may_pass(status: int) -> bool:
     return status >= _SERVER_ERROR or status in _PASSING
 
 
-def by_code(code: str, path: str, *, writing: bool = False) -> CTSError:
-    """Return the error that a code of S3, or an HTTP status below 500, means for a path, if no retry can help."""
+def by_code(code: str, path: str, *, writing: bool = False, date: str = "") -> CTSError:
+    """Return the error that a code of S3, or an HTTP status below 500, means for a path, if no retry can help.
+
+    ``date`` is the Date header of the answer.
+    """
     for codes, make_error in _ERRORS:
         if code in codes:
             return make_error(path)
     if code in _FORBIDDEN:
         return access_denied(path, writing=writing)
     if code in CREDENTIALS or code in CLOCK:
-        return UnavailableError(
-            f"The object store does not accept this service's own credentials ({code}): ask an administrator"
-        )
+        return _own_fault(code, date)
     if code in ILLEGAL:
         return IllegalPathError(
             f"The path '{path}' cannot be an object at this store ({code}): give it another name"

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from cts_core.objects.store import ChecksumState, StoredObject
+from cts_core.objects.store import Archive, ChecksumState, StoredObject
 
 CRC_HEADER = "x-amz-checksum-crc64nvme"
 _TYPE_HEADER = "x-amz-checksum-type"
 _FULL = "FULL_OBJECT"
+_ARCHIVES = {"GLACIER", "DEEP_ARCHIVE", "ARCHIVE_ACCESS", "DEEP_ARCHIVE_ACCESS"}
+"""The storage classes and tiers whose objects cannot be read unless a restore has made a copy. GLACIER_IR is none of them."""
 DEFAULT_TYPE = "application/octet-stream"
 
 
@@ -37,4 +39,14 @@ def describe(path: str, headers: Mapping[str, str]) -> StoredObject:
         modified=parsedate_to_datetime(modified) if modified else datetime.fromtimestamp(0, UTC),
         checksum=ChecksumState.STORED if crc else ChecksumState.MISSING,
         crc64nvme=crc,
+        archive=_archive(headers),
     )
+
+
+def _archive(headers: Mapping[str, str]) -> Archive | None:
+    # Intelligent-Tiering says so by a status of its own.
+    name = headers.get("x-amz-archive-status") or headers.get("x-amz-storage-class")
+    restore = headers.get("x-amz-restore", "")
+    if name not in _ARCHIVES or 'ongoing-request="false"' in restore:
+        return None
+    return Archive(storage_class=name, is_restoring='ongoing-request="true"' in restore)

@@ -9,7 +9,9 @@ from botocore.exceptions import BotoCoreError, ClientError, SSLError
 from cts_core.config.sections import S3Settings
 from cts_core.errors import ConfigError
 from cts_core.objects.s3.client import make_client
-from cts_core.objects.s3.errors import CLOCK, CREDENTIALS, REGION, code_of
+from cts_core.objects.s3.errors import CREDENTIALS, REGION, code_of
+from cts_core.worker.clock import describe_offset
+from cts_core.worker.s3.errors import CLOCK
 
 
 def check_access(settings: S3Settings) -> Any:  # noqa: ANN401 - botocore has no types
@@ -37,14 +39,15 @@ def _list_buckets(client: Any, settings: S3Settings, url: str, insecure: str) ->
             f"trust, and s3.{insecure} accepts any"
         ) from e
     except ClientError as e:
-        raise ConfigError(_describe(code_of(e), f"s3.{url}: {address}", settings)) from e
+        date = e.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
+        raise ConfigError(_describe(code_of(e), f"s3.{url}: {address}", settings, date)) from e
     except (BotoCoreError, ValueError) as e:
         raise ConfigError(
             f"s3.{url}: no S3 server answers at {address} ({type(e).__name__})"
         ) from e
 
 
-def _describe(code: str, where: str, settings: S3Settings) -> str:
+def _describe(code: str, where: str, settings: S3Settings, date: str) -> str:
     if code == "SignatureDoesNotMatch":
         return f"s3.access_secret: {where} does not accept it for the key {settings.access_key}"
     if code in CREDENTIALS:
@@ -52,7 +55,7 @@ def _describe(code: str, where: str, settings: S3Settings) -> str:
     if code in REGION:
         return f"s3.region: {where} is not in {settings.region}"
     if code in CLOCK:
-        return f"{where}: its clock and this machine's are more than minutes apart: set them right"
+        return f"{where}: this machine's clock is {describe_offset(date)} its own: set them right"
     if code == "AccessDenied":
         return f"s3.access_key: {settings.access_key} may not list buckets at {where}"
     return f"{where} answers {code} when asked for its buckets"

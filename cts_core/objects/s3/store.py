@@ -128,7 +128,7 @@ class S3Store(ObjectStore):
         code = codes.get(group) or await self._find_code(path) or str(response.status)
         if code not in ILLEGAL:
             codes[group] = code
-        return by_code(code, path)
+        return by_code(code, path, date=response.headers.get("date", ""))
 
     async def _find_code(self, path: str) -> str:
         try:

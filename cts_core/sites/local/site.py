@@ -135,7 +135,8 @@ class LocalSite(Site):
     @override
     async def close(self) -> None:
         await self._refdata.close()
-        if self._fill_task is not None:
+        # A worker that ends in the moment in which the task ends would start another.
+        while self._fill_task is not None and not self._fill_task.done():
             await asyncio.wait([self._fill_task])
         for pipe in list(self._pipes):
             self._close_pipe(pipe)

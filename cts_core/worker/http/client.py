@@ -27,12 +27,13 @@ class UntrustedCertificateError(Exception):
 
 
 class ResponseError(Exception):
-    """The server responded with an error status; ``text`` is the body."""
+    """The server responded with an error status; ``text`` is the body, ``date`` the time by its clock."""
 
-    def __init__(self, status: int, text: str) -> None:
+    def __init__(self, status: int, text: str, date: str = "") -> None:
         super().__init__(f"HTTP {status}")
         self.status = status
         self.text = text
+        self.date = date
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,8 @@ class HttpClient:
             raise TransientError(_error_text(e)) from e
         if response.status < _REDIRECT:
             return response
-        raise ResponseError(response.status, self._text(response))
+        date = response.getheader("date") or ""
+        raise ResponseError(response.status, self._text(response), date)
 
     def request(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cts_core.worker.clock import describe_offset
 from cts_core.worker.files import says_full
 from cts_core.worker.http.client import ResponseError, TransientError
 from cts_core.worker.objects.tree import RefusedError
@@ -38,6 +39,8 @@ _PASSING = {
     "XAmzContentChecksumMismatch",
 }
 _GONE = {"NoSuchKey", "NoSuchBucket", "NoSuchUpload"}
+ARCHIVED = "InvalidObjectState"
+"""The code of a read of an object in an archive storage class that is not restored."""
 FULL = {
     "InsufficientStorage",
     "QuotaExceeded",
@@ -49,8 +52,6 @@ _KEYS = {
     "ExpiredToken",
     "InvalidAccessKeyId",
     "InvalidToken",
-    "RequestExpired",
-    "RequestTimeTooSkewed",
     "SignatureDoesNotMatch",
     "XAdminUserNotFound",  # of versitygw
 }
@@ -62,6 +63,10 @@ _OBSTRUCTED = {
     "ObjectParentIsFile",
 }
 _REGION = {"AuthorizationHeaderMalformed", "PermanentRedirect", "TemporaryRedirect"}
+CLOCK = {"RequestTimeTooSkewed", "RequestExpired"}
+_PRESIGNED = ("Request has expired", "Request is not valid yet")
+"""What is said, beside AccessDenied, of a presigned request whose time has passed or is to come."""
+_NO_SPACE = 507
 _FINAL = (
     (
         _KEYS,
@@ -70,6 +75,10 @@ _FINAL = (
     (
         _REGION,
         "The bucket of '{path}' is in another region than this service is set up for ({code})",
+    ),
+    (
+        {ARCHIVED},
+        "The object '{path}' is in an archive storage class, and cannot be read before it is restored ({code})",
     ),
 )
 
@@ -86,11 +95,8 @@ def to_error(response: ResponseError, path: str) -> Exception:
     message = code or f"HTTP {status}"
     if status == _CHANGED:
         return ObjectChangedError("it was changed")
-    if code in FULL or says_full(response.text):
-        return S3Error(f"There is no space left at the object store for '{path}'")
-    for codes, sentence in _FINAL:
-        if code in codes:
-            return S3Error(sentence.format(path=path, code=code))
+    if final := _final_sentence(response, code, path):
+        return S3Error(final)
     if code in _GONE or status == _NOT_FOUND:
         return NotFoundError(f"The path '{path}' was not found at the object store ({message})")
     if code in _PASSING or status in _PASSING_STATUS or status >= _SERVER_ERROR:
@@ -99,3 +105,21 @@ def to_error(response: ResponseError, path: str) -> Exception:
         message = "it is a folder with objects in it, or a folder of it is an object"
     refuses = "denies access to" if status == _FORBIDDEN else "refuses"
     return ObjectRefusedError(f"The object store {refuses} '{path}' ({message})")
+
+
+def _final_sentence(response: ResponseError, code: str, path: str) -> str:
+    """Return what no retry mends, and concerns more than this object or needs an administrator; else an empty text."""
+    if code in FULL or response.status == _NO_SPACE or says_full(response.text):
+        return f"There is no space left at the object store for '{path}'"
+    if code in CLOCK:
+        offset = describe_offset(response.date)
+        return f"This machine's clock is {offset} that of the object store ({code}): an administrator has to set both right"
+    if response.status == _FORBIDDEN and any(words in response.text for words in _PRESIGNED):
+        return (
+            f"The object store finds the time of a request for '{path}' wrong that the service has just signed: the clock of "
+            "one of the two is off, and an administrator has to set both right"
+        )
+    for codes, sentence in _FINAL:
+        if code in codes:
+            return sentence.format(path=path, code=code)
+    return ""

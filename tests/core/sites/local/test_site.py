@@ -63,6 +63,8 @@ async def test_killed_worker_is_reported_at_once_and_its_container_never_runs_ag
         params={"environment": {"GATE": str(tmp_path / "gate"), "RAN": str(tmp_path / "ran")}},
     )
     await harness.until(job, S.JOB_SUBMITTED)
+    # It is reported before the program has come to its first line.
+    await asyncio.to_thread(eventually, (tmp_path / "ran").exists)
     harness.changed.clear()
     os.kill(_worker(tmp_path, job.id), signal.SIGKILL)
     async with asyncio.timeout(30):
