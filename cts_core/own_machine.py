@@ -12,9 +12,13 @@ def is_own_machine(host: str | None) -> bool:
     """Return whether a host is this machine, by whichever of its names or addresses. Blocks while the name is looked up."""
     if not host:
         return False
+    if host.rstrip(".").lower() in {"localhost", socket.gethostname().lower()}:
+        # Known without a lookup, which fails for a laptop without a network.
+        return True
     try:
         found = socket.getaddrinfo(host, _ANY_PORT, type=socket.SOCK_DGRAM)
     except (OSError, UnicodeError):
+        # Where only a proxy can look up names, those of other machines fail here.
         return False
     return any(_is_own(family, address) for family, *_, address in found)
 

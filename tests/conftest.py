@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.services.certificate import self_signed
 from tests.services.server import MissingError
@@ -43,6 +44,11 @@ pytest_plugins = [
     "tests.simulators.sfapi",
     "tests.harness.server_fixtures",
 ]
+
+
+# How long an example takes depends on what else the machine does, and is no property of the code.
+settings.register_profile("cts", deadline=None)
+settings.load_profile("cts")
 
 
 def pytest_xdist_auto_num_workers() -> int:

@@ -37,8 +37,19 @@ S3Path = Annotated[
     str, BeforeValidator(paths.check_path), StringConstraints(min_length=5, max_length=1088)
 ]
 
+STORED = {"stored": True}
+"""The validation context of what was stored, maybe by the rules of an earlier version."""
+
+
+def _check_folder(path: object, info: ValidationInfo) -> str:
+    if info.context == STORED:
+        # Once without the slash at its end, which may make it longer than a key can be. Such a job fails when it starts.
+        return paths.as_folder(paths.check_path(path))
+    return paths.check_folder(path)
+
+
 S3Folder = Annotated[
-    str, BeforeValidator(paths.check_folder), StringConstraints(min_length=5, max_length=1088)
+    str, BeforeValidator(_check_folder), StringConstraints(min_length=5, max_length=1088)
 ]
 DataId = Annotated[
     str,

@@ -136,6 +136,8 @@ def unpack(archive: str, name: str, target: str, budget: Budget) -> Dict[str, Fi
     except OSError as e:
         if is_full(e):
             raise NoRoomError("The disk is full") from e
+        if e.errno == errno.EFBIG:
+            raise UnpackError(f"It has a file that is larger than this disk takes: {e}") from e
         if e.errno in (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL):
             raise UnpackError(f"It has a name that this disk does not take: {e}") from e
         raise

@@ -234,6 +234,11 @@ class Transport:
                 method, f"{self.url}/{path.lstrip('/')}", headers=all_headers, **options
             )
             return self._http.send(request, stream=True)
+        except RuntimeError as e:
+            # Another thread may close this client at any time.
+            if not self._http.is_closed:
+                raise
+            raise CTSConnectionError(f"The connection to {self.url} was closed") from e
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as e:
             raise CTSConnectionError(f"{self.url} is no URL of a service: {e}") from e
 

@@ -33,6 +33,7 @@ from cts_core.model.record import (
     JobWait,
 )
 from cts_core.model.worker import MAX_SECONDS, NodeUpdate
+from cts_core.object_paths import MAX_KEY_BYTES
 from cts_core.records.store import MAX_AUDIT, IdempotentJob, RecordStore
 from cts_core.states import JobState
 from tests.harness.factories import CRC, NOON, TO_COMPLETE, make_job_record
@@ -99,12 +100,13 @@ async def test_input_files_may_be_bare_paths(store):
     assert (await store.get_job(job.id)).job_input.input_files == ["data/in/ b", "data/in/ü"]
 
 
-async def test_an_output_folder_that_was_stored_without_its_slash_is_read_with_it(store):
+@pytest.mark.parametrize("folder", ["data/out", f"data/{'k' * MAX_KEY_BYTES}"])
+async def test_an_output_folder_that_was_stored_without_its_slash_is_read_with_it(store, folder):
     job = make_job_record()
-    bare = job.job_input.model_copy(update={"output_dir": "data/out"})
+    bare = job.job_input.model_copy(update={"output_dir": folder})
     await store.insert_job(job.model_copy(update={"job_input": bare}), containers=1)
     read = [await store.get_job(job.id), await store.get_drivable(job.id)]
-    assert [one.job_input.output_dir for one in read] == ["data/out/"] * 2
+    assert [one.job_input.output_dir for one in read] == [f"{folder}/"] * 2
 
 
 async def test_a_summary_has_no_files(store):

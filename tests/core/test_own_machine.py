@@ -33,6 +33,17 @@ def test_this_machine_by_any_address_and_by_a_name_for_it(monkeypatch: pytest.Mo
     assert is_own_machine("notebooks.example.org")
 
 
+def test_own_name_needs_no_lookup(monkeypatch: pytest.MonkeyPatch):
+    def fail(*_: object, **__: object) -> list[object]:
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(own_machine.socket, "getaddrinfo", fail)
+    monkeypatch.setattr(own_machine.socket, "gethostname", lambda: "Laptop.local")
+    for host in ("laptop.local", "laptop.local.", "LocalHost"):
+        assert is_own_machine(host)
+    assert not is_own_machine("notebooks.example.org")
+
+
 @pytest.mark.parametrize(
     "host", ["198.51.100.7", "2001:db8::7", "no-such-host.invalid", "", None, "a" * 70 + ".b"]
 )

@@ -227,6 +227,14 @@ class FaultHarness:
 
     def submission(self, job: Job) -> dict[str, Any]:
         """Return the body of a job's submission."""
+        fail = {"FAIL": "1"} if job.expected == "error" else {}
+        work = {"WORK": "600"} if job.expected == "canceled" else {}
+        return self.append_run(INPUTS, f"data/ana/{job.key}", **fail, **work)
+
+    def append_run(
+        self, inputs: Sequence[str], output_dir: str, **variables: str
+    ) -> dict[str, Any]:
+        """Return the submission of a job whose containers, one an input, each note that they run."""
         return {
             "cluster": "local",
             "image": "host/tool",
@@ -235,15 +243,14 @@ class FaultHarness:
                 "environment": {
                     "RAN": str(self._runs),
                     "NUMBER": {"type": "container_number"},
-                    **({"FAIL": "1"} if job.expected == "error" else {}),
-                    **({"WORK": "600"} if job.expected == "canceled" else {}),
+                    **variables,
                 },
             },
-            "input_files": list(INPUTS),
-            "num_containers": len(INPUTS),
+            "input_files": list(inputs),
+            "num_containers": len(inputs),
             "memory": "200MB",
             "runtime": 900,
-            "output_dir": f"data/ana/{job.key}",
+            "output_dir": output_dir,
         }
 
     def expected(self, number: int) -> str:

@@ -21,6 +21,7 @@ from pydantic import BaseModel
 from cts_core.model.event import JobEvent
 from cts_core.model.image import JobImage
 from cts_core.model.job import (
+    STORED,
     HTCondorDetails,
     JAWSDetails,
     JobInput,
@@ -176,12 +177,12 @@ def _parse_image(raw: bytes) -> JobImage:
 
 @functools.lru_cache(PARSED)
 def _parse_input(raw: bytes) -> JobInputPreview:
-    return JobInputPreview.model_validate(bson.decode(raw, _CODEC), extra="ignore")
+    return JobInputPreview.model_validate(bson.decode(raw, _CODEC), extra="ignore", context=STORED)
 
 
 @functools.lru_cache(PARSED)
 def _check_input(raw: bytes) -> None:
-    JobInputPreview.model_validate(bson.decode(raw, _CODEC))
+    JobInputPreview.model_validate(bson.decode(raw, _CODEC), context=STORED)
 
 
 def _to_meta(document: Document) -> dict[str, MetaValue]:
@@ -259,7 +260,7 @@ def to_record(raw: RawBSONDocument) -> JobRecord:
     document = decode(raw)
     fields = _summary_fields(document, _parse_image(raw["image"].raw))
     files = to_input_files(document["job_input"].pop("input_files"))
-    preview = JobInputPreview.model_validate(document["job_input"], extra="ignore")
+    preview = JobInputPreview.model_validate(document["job_input"], extra="ignore", context=STORED)
     job_input = with_input_files(preview, files)
     outputs = to_outputs(document.get("outputs"))
     return JobRecord.model_construct(**fields | {"job_input": job_input, "outputs": outputs})

@@ -19,7 +19,7 @@ from pydantic_core import to_json
 
 from cts_core.model.event import JobEvent
 from cts_core.model.image import JobImage
-from cts_core.model.job import JobInputPreview, S3File, S3FileWithDataID
+from cts_core.model.job import STORED, JobInputPreview, S3File, S3FileWithDataID
 from cts_core.model.record import (
     ContainerOutcome,
     ContainerRecord,
@@ -134,7 +134,7 @@ def _parse_image(text: str) -> JobImage:
 
 @functools.lru_cache(PARSED)
 def _parse_input(text: str) -> JobInputPreview:
-    return JobInputPreview.model_validate_json(text)
+    return JobInputPreview.model_validate_json(text, context=STORED)
 
 
 def _summary_fields(row: sqlite3.Row, transitions: list[Transition]) -> dict[str, Any]:

@@ -109,6 +109,11 @@ def translated_errors(path: str, *, writing: bool = False) -> Iterator[None]:
             raise AccessDeniedError(
                 f"The operating system denies access to '{path}': {e.strerror}"
             ) from e
+        if e.errno == errno.EFBIG:
+            raise IllegalPathError(
+                f"The file '{path}' would be larger than one file may be there (by the file system, or by ulimit -f): "
+                "divide it, or compress it"
+            ) from e
         if e.errno in _UNNAMEABLE:
             raise IllegalPathError(f"The path '{path}' cannot be a file here: {e.strerror}") from e
         if writing and e.errno in _OBSTRUCTED:

@@ -54,6 +54,7 @@ async def test_a_root_that_cannot_be_used(tmp_path):
         (errno.EROFS, PathInaccessibleError),
         (errno.EISDIR, IllegalPathError),
         (errno.ENAMETOOLONG, IllegalPathError),
+        (errno.EFBIG, IllegalPathError),
         (errno.EIO, UnavailableError),
     ],
 )

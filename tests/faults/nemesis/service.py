@@ -148,24 +148,8 @@ class NemesisHarness(FaultHarness):
     def body(self, work: Work) -> dict[str, Any]:
         """Return the submission of a job that does this work; the last of its containers is the one that fails."""
         failing = {"FAIL": str(work.containers - 1)} if work.fails else {}
-        return {
-            "cluster": "local",
-            "image": "host/tool",
-            "params": {
-                "args": ["/output_files"],
-                "environment": {
-                    "RAN": str(self._runs),
-                    "NUMBER": {"type": "container_number"},
-                    "WORK": f"{work.seconds:.2f}",
-                    **failing,
-                },
-            },
-            "input_files": [f"data/ana/in-{number}.txt" for number in range(work.containers)],
-            "num_containers": work.containers,
-            "memory": "200MB",
-            "runtime": 900,
-            "output_dir": work.folder,
-        }
+        inputs = [f"data/ana/in-{number}.txt" for number in range(work.containers)]
+        return self.append_run(inputs, work.folder, WORK=f"{work.seconds:.2f}", **failing)
 
     # -- what is stored, beside the service ----------------------------------------------------
 

@@ -437,6 +437,14 @@ async def test_events_refused(server: ServerHarness) -> None:
         await call(next, client.events(job="x"))
 
 
+def test_client_that_another_thread_has_closed() -> None:
+    client = CTSClient("http://127.0.0.1:9/cts", lambda: None)
+    client.close()
+    for ask in (client.whoami, lambda: next(client.events())):
+        with pytest.raises(CTSConnectionError, match="was closed"):
+            ask()
+
+
 def test_unreachable_service() -> None:
     with CTSClient("http://127.0.0.1:9/cts", lambda: None) as client:
         with pytest.raises(CTSConnectionError, match="cannot be reached"):

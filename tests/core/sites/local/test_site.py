@@ -84,8 +84,13 @@ async def test_killed_worker_is_reported_at_once_and_its_container_never_runs_ag
 async def test_reboot_is_distinguished_from_a_killed_worker(
     harness: SiteHarness, tmp_path: Path
 ) -> None:
-    job = await harness.start(WAIT, params={"environment": {"GATE": str(tmp_path / "gate")}})
+    job = await harness.start(
+        f'echo x >> "$RAN"; {WAIT}',
+        params={"environment": {"GATE": str(tmp_path / "gate"), "RAN": str(tmp_path / "ran")}},
+    )
     await harness.until(job, S.JOB_SUBMITTED)
+    # Until then its death would not yet be bound to that of its worker, and nothing looks for it after a reboot.
+    await asyncio.to_thread(eventually, (tmp_path / "ran").exists)
     claim = Path(_container(tmp_path, job.id).file(CLAIM))
     claim.write_text(json.dumps({**json.loads(claim.read_text()), "boot_id": "the boot before"}))
     os.kill(_worker(tmp_path, job.id), signal.SIGKILL)
