@@ -21,7 +21,7 @@ class HttpClient:
     """A small pool of connections to one service, by a proxy of the environment unless it is on this machine."""
 
     def __init__(
-        self, host: str, *, timeout: float, connections: int, max_bytes: int = MAX_RESPONSE_BYTES
+        self, host: str, *, timeout: float, connections: int, max_bytes: int | None = None
     ) -> None:
         """``timeout`` is in seconds for one request, including its wait for one of the ``connections`` to ``host``."""
         self._host = host
@@ -73,7 +73,7 @@ class HttpClient:
             ):
                 async for chunk in response.aiter_bytes():
                     body += chunk
-                    if len(body) > self._max_bytes:
+                    if len(body) > (self._max_bytes or MAX_RESPONSE_BYTES):
                         raise NoResponseError("its answer is too long")
         except TimeoutError:
             raise NoResponseError(f"it did not answer within {self._timeout:g} s") from None

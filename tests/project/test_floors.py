@@ -43,7 +43,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run(
         [
             *(uv, "pip", "install", "--quiet", "--python", python),
-            *("--resolution", "lowest-direct", f"{ROOT}[service,lab]"),
+            *("--resolution", "lowest-direct", f"{ROOT}[jaws,lab,service]"),
         ],
         check=True,
     )
