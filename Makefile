@@ -13,7 +13,7 @@ SYNC := $(UV) sync --locked --inexact --quiet
 
 # What the JupyterLab extension is built from, and where to. Node is the environment's own.
 EXTENSION := cts_jupyter/labextension
-EXTENSION_SOURCES := $(shell find labextension/src -type f) cts_jupyter/notebook/card/static/states.json \
+EXTENSION_SOURCES := $(shell find labextension/src labextension/style labextension/schema -type f) cts_jupyter/states.json \
   $(addprefix labextension/,package.json yarn.lock rspack.config.js)
 INSTALLED := labextension/node_modules
 JLPM := cd labextension && PATH="$(abspath $(BIN)):$$PATH" jlpm
@@ -44,7 +44,7 @@ $(VENV)/.labextension: pyproject.toml uv.lock | $(BIN)/uv
 # Of the packages of Node, a build needs a third of those that lint and tests need.
 $(INSTALLED)/.build: labextension/package.json labextension/yarn.lock | $(VENV)/.labextension
 	@echo "Installing what the JupyterLab extension is built with ..."
-	$(JLPM) workspaces focus --production >/dev/null
+	$(JLPM) $(if $(wildcard $(INSTALLED)/.dev),install --immutable,workspaces focus --production) >/dev/null
 	@touch $@
 
 $(INSTALLED)/.dev: labextension/package.json labextension/yarn.lock | $(VENV)/.labextension

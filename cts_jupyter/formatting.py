@@ -13,9 +13,9 @@ from cts_core.states import TERMINAL, JobState
 from cts_core.worker.units import format_seconds
 
 _STATES: Mapping[str, Mapping[str, str | bool]] = json.loads(
-    (files("cts_jupyter") / "notebook" / "card" / "static" / "states.json").read_bytes()
+    (files("cts_jupyter") / "states.json").read_bytes()
 )
-"""The one table of states, which the live card reads, too."""
+"""The one table of states, which the JupyterLab extension reads, too."""
 STATE_WORDS: Mapping[str, str] = {state: str(entry["words"]) for state, entry in _STATES.items()}
 """The words that each state is shown by. Services may have states that are not listed."""
 

@@ -26,11 +26,15 @@ _SIMPLE = {
 Schema = Mapping[str, Any]
 
 
+def _name(schema: str) -> str:
+    return schema.replace("-", "")
+
+
 def _type(schema: Schema) -> str:
     """Return the TypeScript type of a schema."""
     match schema:
         case {"$ref": reference}:
-            found = str(reference).rpartition("/")[2]
+            found = _name(str(reference).rpartition("/")[2])
         case {"enum": values}:
             found = " | ".join(json.dumps(value) for value in values)
         case {"anyOf": several} | {"oneOf": several}:
@@ -70,8 +74,8 @@ def _member(name: str, schema: Schema, *, is_required: bool) -> str:
 def _declaration(name: str, schema: Schema) -> str:
     if "properties" in schema:
         members = "".join(f"  {member}\n" for member in _members(schema))
-        return f"export interface {name} {{\n{members}}}\n"
-    return f"export type {name} = {_type(schema)};\n"
+        return f"export interface {_name(name)} {{\n{members}}}\n"
+    return f"export type {_name(name)} = {_type(schema)};\n"
 
 
 def render() -> str:

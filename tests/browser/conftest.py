@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
-from tests.harness.browser import LabHarness, NotebookPage
+from tests.harness.browser import SCREENSHOTS, LabHarness, NotebookPage
+from tests.harness.labextension import built_labextension
 from tests.harness.paths import SLEEP_THEN_WRITE
 from tests.services.server import MissingError, free_port, or_skip
 
@@ -46,6 +47,8 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterator[LabHarness]:
+    with or_skip():
+        built_labextension()
     lab = LabHarness(tmp_path_factory.mktemp("lab"), free_port())
     lab.start()
     try:
@@ -69,6 +72,17 @@ def page(browser: Browser) -> Iterator[Page]:
     yield page
     context.close()
     assert errors == []
+
+
+@pytest.fixture
+def shot(page: Page):
+    """Take a picture of the page, or of a part of it."""
+
+    def take(name: str, what: Locator | None = None) -> None:
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        (what or page).screenshot(path=SCREENSHOTS / f"{name}.png", animations="disabled")
+
+    return take
 
 
 @pytest.fixture

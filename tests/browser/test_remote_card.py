@@ -66,7 +66,7 @@ def test_remote_job_is_live(open_there, hub, lab, page):
     notebook = open_there("%cts whoami", submit("remote", seconds=4, containers=3))
     card = notebook.card()
     expect_state(card, "Running")
-    expect(card.locator(".stream")).to_have_text("Live")
+    expect(card.locator(".cts-stream")).to_have_text("Live")
     where = urlsplit(lab.url).netloc
     expect(card).to_contain_text(f"ana · {where}")
     expect(page.locator(".jp-OutputArea-output").first).to_contain_text(
@@ -74,9 +74,9 @@ def test_remote_job_is_live(open_there, hub, lab, page):
     )
     notebook.shot("remote-running")
     expect_state(card, "Done")
-    expect(card.locator(".outputs tbody tr")).to_have_count(3)
-    card.locator(".logs summary").click()
-    expect(card.locator(".logs pre")).to_contain_text("has begun")
+    expect(card.locator(".cts-outputs tbody tr")).to_have_count(3)
+    card.locator(".cts-logs summary").click()
+    expect(card.locator(".cts-logs pre")).to_contain_text("has begun")
     notebook.shot("remote-done")
     with page.expect_download() as download:
         card.get_by_role("link", name="o_1.txt").click()
@@ -101,7 +101,7 @@ def test_card_shows_the_error_of_the_service(open_there, hub, lab, tmp_path):
     notebook = open_there(submit("remote-away", mode="until", seconds=release))
     card = notebook.card()
     expect_state(card, "Running")
-    line = card.locator(".stream")
+    line = card.locator(".cts-stream")
     expect(line).to_have_text("Live")
     lab.stop()
     expect(line).to_contain_text(
@@ -123,6 +123,6 @@ def test_service_without_a_stream_is_polled(open_there, page):
     notebook = open_there(submit("remote-deployed", seconds=8))
     card = notebook.card()
     expect_state(card, "Running")
-    expect(card.locator(".stream")).to_contain_text("Asked for now and then", timeout=LONG)
+    expect(card.locator(".cts-stream")).to_contain_text("Asked for now and then", timeout=LONG)
     notebook.shot("remote-deployed")
     expect_state(card, "Done", timeout=RETRY)

@@ -9,7 +9,7 @@ import cts_jupyter.job
 from tests.harness.paths import ROOT, VECTORS
 
 NOTEBOOK = json.loads((VECTORS / "earlier" / "quickstart.ipynb").read_text())
-STATIC = ROOT / "cts_jupyter" / "notebook" / "card" / "static"
+STATIC = ROOT / "cts_jupyter" / "server" / "static"
 
 
 def shown(kind: str) -> str:

@@ -45,7 +45,7 @@ def submit(
 
 
 def expect_state(card: Locator, state: str, timeout: float = LONG) -> None:
-    expect(card.locator(".state")).to_have_text(state, timeout=timeout)
+    expect(card.locator("header .cts-state")).to_have_text(state, timeout=timeout)
 
 
 @dataclass
@@ -155,7 +155,7 @@ class NotebookPage:
         return nbformat.read(self.lab.folder / "work" / self.name, as_version=4)
 
     def card(self, number: int = 0) -> Locator:
-        return self.page.locator("cts-job-card section.card").nth(number)
+        return self.page.locator(".cts-card").nth(number)
 
     def shot(self, name: str, what: Locator | None = None) -> None:
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)

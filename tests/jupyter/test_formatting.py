@@ -1,4 +1,4 @@
-"""Text for people, of the kernel and of the live card alike."""
+"""Text for people, of the kernel and of the page alike."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ from tests.harness.paths import ROOT
 
 MOODS = ("waiting", "running", "done", "failed", "cancelled")
 BIDI = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
-STATIC = files("cts_jupyter") / "notebook" / "card" / "static"
-STATES = json.loads((STATIC / "states.json").read_text())
+STATES = json.loads((files("cts_jupyter") / "states.json").read_text())
 
 
 WORDS = json.loads((ROOT / "labextension" / "tests" / "words.json").read_text())
@@ -38,7 +37,7 @@ def test_kernel_and_page_format_alike():
         assert formatting.shown_state(state, counts) == shown
 
 
-def test_kernel_and_card_read_one_table_of_states():
+def test_kernel_and_page_read_one_table_of_states():
     assert {state: entry["words"] for state, entry in STATES.items()} == formatting.STATE_WORDS
     assert set(formatting.STATE_WORDS) == set(JobState)
     assert {state for state, entry in STATES.items() if entry["ended"]} == TERMINAL
@@ -50,9 +49,9 @@ def test_kernel_and_card_read_one_table_of_states():
         "failed": {s for s in JobState if s.startswith("error")},
         "cancelled": {JobState.CANCELING, JobState.CANCELED},
     }
-    script = (STATIC / "words.js").read_text()
-    assert 'new URL("states.json", import.meta.url)' in script
-    assert not [state for state in JobState if f'"{state}"' in script and state != "job_submitted"]
+    words = (ROOT / "labextension" / "src" / "rules" / "words.ts").read_text()
+    assert 'from "../../../cts_jupyter/states.json"' in words
+    assert not [state for state in JobState if f'"{state}"' in words and state != "job_submitted"]
 
 
 @pytest.mark.parametrize(

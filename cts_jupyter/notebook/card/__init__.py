@@ -1,1 +1,1 @@
-"""The card of a job in a notebook. The live card is the ES module in ``static/``."""
+"""The card of a job in a notebook, as the kernel writes it; `labextension/` shows it live."""

@@ -1,14 +1,12 @@
 """The card of a job as the kernel writes it: text, and HTML that stays readable wherever the notebook is opened.
 
-The HTML is a snapshot. Where it is trusted, in a page of the Jupyter server that the job's service runs in, its
-one script has the page mount the live card over it (``static/card.js``). It holds no token, and a page without
-scripts, an export or another application shows the snapshot.
+The HTML is a snapshot without scripts. In a page of the Jupyter server that the job's service runs in, JupyterLab
+shows the live card instead, by the output's third form, :data:`MIME_TYPE`. None of them holds a token.
 """
 
 from __future__ import annotations
 
 import html
-import json
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from textwrap import indent
@@ -33,16 +31,10 @@ _COUNTED = (
 )
 _FACT = "margin:2px 0"
 _FRAME = "border:1px solid #999;border-radius:4px;padding:8px 12px"
-
-_MOUNT = """<script type="module">
-const page = document.getElementById("jupyter-config-data");
-if (page) {
-  const {baseUrl} = JSON.parse(page.textContent);
-  const {mount} = await import(new URL("cts/static/card.js", new URL(baseUrl, location.href)));
-  document.querySelectorAll('[id="%s"]').forEach(mount);
-}
-</script>"""
 _WITH_FILES = " (%s with cached files)"
+
+MIME_TYPE = "application/vnd.cts.job+json"
+"""An output of this type names a job, and the JupyterLab extension shows it."""
 
 
 def format_progress(counts: Mapping[str, int], total: int) -> str:
@@ -160,8 +152,13 @@ def _timeline_html(card: CardData) -> str:
     return f"<details><summary>Timeline</summary><ol>{items}</ol></details>"
 
 
-def card_html(card: CardData, *, element_id: str, is_live: bool) -> str:
-    """Return the snapshot as HTML; with ``is_live``, the page's own server may have the job and mounts the live card."""
+def card_reference(card: CardData) -> Mapping[str, str]:
+    """Return what the JupyterLab extension is told of the job: where it is, and not what it is now."""
+    return {"job": card.job_id, "service": card.service}
+
+
+def card_html(card: CardData) -> str:
+    """Return the snapshot as HTML."""
     state = html.escape(card.state_words)
     image = html.escape(card.image)
     parts = [
@@ -183,9 +180,4 @@ def card_html(card: CardData, *, element_id: str, is_live: bool) -> str:
     if not formatting.has_ended(card.state):
         parts.append(_fact(f"%cts status {card.short_id} shows how it is now"))
     parts += [_fact(note) for note in card.notes]
-    attributes = (
-        f'id="{html.escape(element_id)}" data-job="{html.escape(card.job_id)}" '
-        f'data-service="{html.escape(card.service)}"'
-    )
-    script = _MOUNT % json.dumps(element_id)[1:-1] if is_live else ""
-    return f'<div {attributes}><div style="{_FRAME}">{"".join(parts)}</div></div>{script}'
+    return f'<div style="{_FRAME}">{"".join(parts)}</div>'

@@ -13,7 +13,7 @@ from IPython.core.getipython import get_ipython
 from IPython.display import display, update_display
 
 from cts_jupyter.client.transport import CTSClientError
-from cts_jupyter.notebook.card.card import card_html, card_text
+from cts_jupyter.notebook.card.card import MIME_TYPE, card_html, card_reference, card_text
 from cts_jupyter.notebook.card.data import CardData
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class CardDisplay:
         self._is_live = is_live
         display_id = f"cts-card-{uuid.uuid4()}"
         card = self._card()
-        bundle = self._bundle(card, display_id)
+        bundle = self._bundle(card)
         if shell is None:
             print(bundle["text/plain"])  # noqa: T201 - plain Python has no other display
             return card
@@ -64,11 +64,11 @@ class CardDisplay:
             self._updated = time.monotonic()
         return card
 
-    def _bundle(self, card: CardData, display_id: str) -> Mapping[str, str]:
-        return {
-            "text/plain": card_text(card),
-            "text/html": card_html(card, element_id=display_id, is_live=self._is_live),
-        }
+    def _bundle(self, card: CardData) -> Mapping[str, object]:
+        bundle: dict[str, object] = {"text/plain": card_text(card), "text/html": card_html(card)}
+        if self._is_live:
+            bundle[MIME_TYPE] = card_reference(card)
+        return bundle
 
     def update_soon(self) -> None:
         """Update all displays now, or as soon as a second has passed since the last update."""
@@ -102,4 +102,4 @@ class CardDisplay:
             log.info("A card cannot be updated now: %s", e)
             return
         for display_id in display_ids:
-            update_display(self._bundle(card, display_id), raw=True, display_id=display_id)  # type: ignore[no-untyped-call]  # IPython's
+            update_display(self._bundle(card), raw=True, display_id=display_id)  # type: ignore[no-untyped-call]  # IPython's

@@ -1,4 +1,4 @@
-"""The route that serves the files of the live job card: its modules, styles and data."""
+"""The route that serves scripts to pages: the one that notebooks of earlier versions import."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cts_core.errors import NotFoundError
 from cts_jupyter.server.http.call import Call, Stream
 from cts_jupyter.server.http.route import Access, Route
 
-_FOLDER = files("cts_jupyter") / "notebook" / "card" / "static"
+_FOLDER = files("cts_jupyter") / "server" / "static"
 _TYPES = {
     "js": "text/javascript; charset=utf-8",
     "css": "text/css; charset=utf-8",
@@ -40,7 +40,5 @@ async def get_static(call: Call, path: StaticPath) -> Stream:  # noqa: ARG001 - 
 
 
 ROUTES = (
-    Route(
-        "GET", "/static/{name}", get_static, Access.ANYONE, "Files of the live card", media="text/*"
-    ),
+    Route("GET", "/static/{name}", get_static, Access.ANYONE, "Scripts of pages", media="text/*"),
 )

@@ -523,7 +523,7 @@ export interface Reason {
   stdout?: string;
   stderr?: string;
   hint: string;
-  fix?: Resubmission-Output;
+  fix?: ResubmissionOutput;
 }
 
 export interface RefData {
@@ -567,7 +567,7 @@ export interface RequestValidationDetail {
   ctx?: Record<string, unknown>;
 }
 
-export interface Resubmission-Input {
+export interface ResubmissionInput {
   failed: boolean;
   memory?: string | number;
   runtime?: string;
@@ -575,7 +575,7 @@ export interface Resubmission-Input {
   refresh_inputs: boolean;
 }
 
-export interface Resubmission-Output {
+export interface ResubmissionOutput {
   failed: boolean;
   memory?: number;
   runtime?: string;
@@ -695,5 +695,5 @@ export interface WhoAmI {
 export interface Why {
   state: JobState;
   reasons: Reason[];
-  fix?: Resubmission-Output;
+  fix?: ResubmissionOutput;
 }

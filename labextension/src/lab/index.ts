@@ -1,6 +1,55 @@
-import type { JupyterFrontEndPlugin } from "@jupyterlab/application";
+// The plugins of CTS in JupyterLab and Notebook 7: small, so that each can be disabled.
 
-/** The plugins of CTS in JupyterLab. */
-const plugins: JupyterFrontEndPlugin<unknown>[] = [];
+import type { JupyterFrontEnd, JupyterFrontEndPlugin } from "@jupyterlab/application";
+import { URLExt } from "@jupyterlab/coreutils";
+import { IRenderMimeRegistry } from "@jupyterlab/rendermime";
+import { ServerConnection } from "@jupyterlab/services";
+import { ITranslator, nullTranslator } from "@jupyterlab/translation";
 
-export default plugins;
+import { ServerService } from "../service/server";
+import { EventStream } from "../service/stream";
+import { JobStore } from "../store/jobs";
+import { MIME_TYPE, JobOutputWidget } from "./mime";
+import { notify } from "./notify";
+import { sidebar } from "./sidebar";
+import { status } from "./status";
+import { ICTS } from "./tokens";
+import { view } from "./view";
+
+const TEXTS = "cts_jupyter";
+/** Before text/html, so that the live card is shown instead of the snapshot. */
+const RANK = 10;
+
+const service: JupyterFrontEndPlugin<ICTS> = {
+  id: "cts-jupyter:service",
+  description: "Provides the jobs of the CTS service of this Jupyter server.",
+  autoStart: true,
+  provides: ICTS,
+  optional: [ITranslator],
+  activate: (app: JupyterFrontEnd, translator: ITranslator | null): ICTS => {
+    const settings = app.serviceManager.serverSettings;
+    const root = new URL(URLExt.join(settings.baseUrl, "cts/"), location.href).href;
+    const server = new ServerService(root, (url, init) => ServerConnection.makeRequest(url, init, settings));
+    const tr = (translator ?? nullTranslator).load(TEXTS);
+    return { tr, name: tr.__("this Jupyter server"), store: new JobStore(server, new EventStream(server)) };
+  },
+};
+
+const mime: JupyterFrontEndPlugin<void> = {
+  id: "cts-jupyter:mime",
+  description: "Shows a job in a notebook as a live card.",
+  autoStart: true,
+  requires: [ICTS, IRenderMimeRegistry],
+  activate: (_: JupyterFrontEnd, cts: ICTS, registry: IRenderMimeRegistry): void => {
+    registry.addFactory(
+      {
+        safe: true,
+        mimeTypes: [MIME_TYPE],
+        createRenderer: () => new JobOutputWidget(cts, registry),
+      },
+      RANK,
+    );
+  },
+};
+
+export default [service, mime, sidebar, view, status, notify];

@@ -7,7 +7,9 @@ export interface Translator {
 }
 
 function fill(text: string, values: readonly (string | number)[]): string {
-  return text.replace(/%(\d)/g, (_, place: string) => String(values[Number(place) - 1] ?? ""));
+  return text.replace(/%(\d|%)/g, (_, place: string) =>
+    place === "%" ? "%" : String(values[Number(place) - 1] ?? ""),
+  );
 }
 
 /** The texts as they are written, for pages that have no translations. */

@@ -1,6 +1,6 @@
 // Formats states, sizes, durations and times for people. Python's formatting.py reads the same table of states.
 
-import table from "../../../cts_jupyter/notebook/card/static/states.json";
+import table from "../../../cts_jupyter/states.json";
 import type { Translator } from "./translator";
 
 /** How a state looks. */

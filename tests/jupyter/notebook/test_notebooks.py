@@ -42,4 +42,4 @@ def test_saved_card_shows_the_final_state(execute, inputs, place):
     (card,) = notebook.cells[1].outputs
     assert "Done" in card.data["text/plain"]
     assert "1 output in" in card.data["text/html"]
-    assert "data-job" in card.data["text/html"]
+    assert set(card.data["application/vnd.cts.job+json"]) == {"job", "service"}

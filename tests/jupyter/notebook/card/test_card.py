@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import html
-import re
 
 import pytest
 
 from cts_jupyter.client.models import Reason
-from cts_jupyter.notebook.card.card import card_html, card_text, format_progress
+from cts_jupyter.notebook.card.card import card_html, card_reference, card_text, format_progress
 from cts_jupyter.notebook.card.data import CardData
 
 START = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
@@ -68,10 +67,10 @@ def test_card_of_a_live_job_says_when_it_was_so():
     as_of = (START + dt.timedelta(minutes=3)).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
     running = card(state="job_submitted", outputs=(), counts={"job_submitted": 2})
     assert f"Running  host/tool  (3 min, as of {as_of})" in card_text(running)
-    shown = card_html(running, element_id="x", is_live=True)
+    shown = card_html(running)
     assert f"<strong>Running</strong>, 3 min, as of {as_of}</p>" in shown
     assert "%cts status 01234567 shows how it is now" in shown
-    for ended in (card_text(card()), card_html(card(), element_id="x", is_live=True)):
+    for ended in (card_text(card()), card_html(card())):
         assert "as of" not in ended
         assert "how it is now" not in ended
 
@@ -133,23 +132,17 @@ def test_html_escapes_all_text():
         reasons=[reason(reason=EVIL, stderr=EVIL, inputs=[EVIL], input_count=1)],
         timeline=[(EVIL, START)], job_id=EVIL,
     )  # fmt: skip
-    shown = card_html(evil, element_id="cts-card-1", is_live=False)
+    shown = card_html(evil)
     assert "<script" not in shown
     assert shown.count(html.escape(EVIL)) > 10
-    live = card_html(evil, element_id="cts-card-1", is_live=True)
-    assert live.count("<script") == 1
-    assert "alert(1)" not in live[live.index("<script") :]
 
 
-def test_only_a_live_card_has_a_script():
-    assert "<script" not in card_html(card(), element_id="cts-card-1", is_live=False)
-    live = card_html(card(), element_id="cts-card-1", is_live=True)
-    assert re.search(r'<div id="cts-card-1" data-job="01234567-[^"]+" data-service="this', live)
-    assert '[id="cts-card-1"]' in live
+def test_output_names_its_job_to_jupyterlab():
+    assert card_reference(card()) == {"job": card().job_id, "service": "this Jupyter server"}
 
 
 def test_many_outputs_are_truncated():
     many = card(outputs=[(f"data/out/{n}", "AAAAAAAAAAA=") for n in range(1000)])
     assert "and 980 more" in card_text(many)
-    assert "and 980 more: %cts files 01234567" in card_html(many, element_id="x", is_live=False)
-    assert len(card_html(many, element_id="x", is_live=True)) < 10_000
+    assert "and 980 more: %cts files 01234567" in card_html(many)
+    assert len(card_html(many)) < 10_000

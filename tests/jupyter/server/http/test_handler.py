@@ -453,7 +453,7 @@ async def test_docs_page_runs_only_scripts_allowed_by_hash(server: ServerHarness
     assert not re.search(r"(src|href)=\"(?!openapi.json)", response.text)
 
 
-# The files of the card.
+# Scripts of pages.
 
 
 async def test_static_files(server: ServerHarness) -> None:

@@ -175,7 +175,7 @@ async def test_error_response_comes_before_the_end_of_an_upload(
             await writer.drain()
         where = urlsplit(server.root)
         writer.write(
-            f"GET {where.path}/static/card.css HTTP/1.1\r\nHost: {where.netloc}\r\n\r\n".encode()
+            f"GET {where.path}/static/card.js HTTP/1.1\r\nHost: {where.netloc}\r\n\r\n".encode()
         )
         assert (await reader.readline()) == b"HTTP/1.1 200 OK\r\n"
 

@@ -580,7 +580,7 @@ async def test_foreign_hosts_are_forbidden(server: ServerHarness, upstream: Fake
     assert upstream.requests == []
 
 
-async def test_files_of_the_card_come_from_this_server(
+async def test_scripts_of_pages_come_from_this_server(
     server: ServerHarness, upstream: FakeUpstream
 ) -> None:
     response = await server.get("/static/card.js", token=None)
@@ -589,7 +589,7 @@ async def test_files_of_the_card_come_from_this_server(
         "text/javascript; charset=utf-8",
     )
     etag = {"If-None-Match": response.headers["etag"]}
-    assert (await server.get("/static//card.css", token=None)).status_code == 200
+    assert (await server.get("/static//card.js", token=None)).status_code == 200
     assert (await server.http.get(f"{server.root}/static/card.js", headers=etag)).status_code == 304
     assert (await server.get("/static/nothing.js", token=None)).status_code == 404
     assert (await server.get("/static/x.py", token=None)).status_code == 400

@@ -1,0 +1,210 @@
+import { type ReactNode, useEffect, useState } from "react";
+
+import type { JobPreview } from "../api/types";
+import type { Translator } from "../rules/translator";
+import {
+  countMoods,
+  formatCount,
+  formatDuration,
+  formatSize,
+  hasEnded,
+  moodOf,
+  parseDuration,
+  shortId,
+  shownState,
+} from "../rules/words";
+import type { ServiceError } from "../service/errors";
+import type { JobStore, JobView } from "../store/jobs";
+import { CancelButton } from "./CancelButton";
+import { LogView } from "./LogView";
+import { OutputTable } from "./OutputTable";
+import { ProgressLine } from "./ProgressLine";
+import { Section } from "./Section";
+import { StateMark } from "./StateMark";
+import { StreamLine } from "./StreamLine";
+import { Timeline } from "./Timeline";
+import { WhyBox } from "./WhyBox";
+import { useJob, useNow, useStatus, useTranslator } from "./context";
+
+/** Longer lists of outputs are closed at first. */
+const OPEN_OUTPUTS = 10;
+
+interface Props {
+  store: JobStore;
+  id: string;
+  /** The service's name for people. */
+  service: string;
+  /** Told whether the job could be loaded, and if not, why. */
+  onLoad?: (view: Pick<JobView, "job" | "error">) => void;
+}
+
+/** A job: its state, progress, reason of failure, outputs, logs and history, as they are now. */
+export function JobCard({ store, id, service, onLoad }: Props): ReactNode {
+  const view = useJob(store, id);
+  const { job, error } = view;
+  useEffect(() => onLoad?.({ job, error }), [job, error, onLoad]);
+  return job ? <Loaded store={store} view={view} job={job} service={service} /> : null;
+}
+
+function Loaded({
+  store,
+  view,
+  job,
+  service,
+}: Omit<Props, "id"> & { view: JobView; job: JobPreview }): ReactNode {
+  const tr = useTranslator();
+  const [refused, setRefused] = useState("");
+  const { counts, containers, reasons, outputs, error } = view;
+  const { id, job_input: request, warnings = [] } = job;
+  const state = shownState(job.state, counts);
+  const total = request.num_containers;
+  const folder = `${request.output_dir.replace(/\/*$/, "")}/`;
+  const message = refused || (error && !error.isOffline ? error.message : "");
+  return (
+    <section
+      className="cts-card"
+      data-mood={moodOf(state)}
+      data-job={id}
+      aria-label={tr.__("CTS job %1", id)}
+      // The keys of a notebook's commands, such as the d of "delete the cell", are not meant for it.
+      data-lm-suppress-shortcuts="true"
+    >
+      <header>
+        <div className="cts-what">
+          <strong title={`${job.image.name}@${job.image.digest}`}>{request.image}</strong>
+          <div className="cts-faint">
+            <code title={id}>{shortId(id)}</code>
+            {` · ${job.user} · ${service}`}
+          </div>
+        </div>
+        <div className="cts-how">
+          <span role="status">
+            <StateMark state={state} title={job.state} />
+          </span>
+          <Elapsed store={store} job={job} />
+        </div>
+      </header>
+      <ProgressLine total={total} counts={counts} />
+      {job.state === "error" && <WhyBox reasons={reasons} />}
+      {warnings.length > 0 && (
+        <div className="cts-warnings">
+          {warnings.map((warning) => (
+            <p key={warning}>{warning}</p>
+          ))}
+        </div>
+      )}
+      <div className="cts-faint">
+        <div>{formatRequest(job, outputs !== null, tr)}</div>
+        <div>{formatUsed(job, tr)}</div>
+      </div>
+      {outputs && (
+        <Section
+          name={`${id} outputs`}
+          className="cts-outputs"
+          title={tr.__("%1 in %2", formatCount(outputs.count, "output", tr), folder)}
+          isOpen={outputs.count <= OPEN_OUTPUTS}
+        >
+          {() => <OutputTable service={store.service} jobId={id} outputs={outputs} folder={folder} />}
+        </Section>
+      )}
+      {moodOf(state) !== "waiting" && (
+        <Section name={`${id} logs`} className="cts-logs" title={tr.__("Logs")}>
+          {() => (
+            <LogView
+              service={store.service}
+              jobId={id}
+              containers={total}
+              first={reasons[0]?.containers[0] ?? 0}
+              log={reasons[0]?.stdout || !reasons.length ? "stdout" : "stderr"}
+            />
+          )}
+        </Section>
+      )}
+      <Section name={`${id} timeline`} className="cts-timeline" title={tr.__("Timeline")}>
+        {() => <Timeline times={job.transition_times} containers={containers} />}
+      </Section>
+      {!hasEnded(job.state) && (
+        <footer>
+          <Live store={store} />
+          {job.state !== "canceling" && (
+            <CancelButton
+              done={countMoods(counts).done}
+              total={total}
+              cancel={() => store.cancel(id)}
+              onRefused={setRefused}
+            />
+          )}
+        </footer>
+      )}
+      {message && (
+        <div className="cts-error" role="alert">
+          {message}
+        </div>
+      )}
+    </section>
+  );
+}
+
+function Live({ store }: { store: JobStore }): ReactNode {
+  return <StreamLine status={useStatus(store)} />;
+}
+
+function Elapsed({ store, job }: { store: JobStore; job: JobPreview }): ReactNode {
+  const isLive = !hasEnded(job.state);
+  const now = useNow(() => store.now(), isLive);
+  const times = job.transition_times.map(({ time }) => Date.parse(time));
+  const seconds = ((isLive ? now : (times.at(-1) ?? now)) - (times[0] ?? now)) / 1000;
+  return <span className="cts-elapsed">{formatDuration(seconds, { tenths: !isLive })}</span>;
+}
+
+function formatRequest(job: JobPreview, hasOutputs: boolean, tr: Translator): string {
+  const { job_input: request } = job;
+  const parts = [
+    tr.__(
+      "%1 in %2",
+      formatCount(job.input_file_count, "file", tr),
+      formatCount(request.num_containers, "container", tr),
+    ),
+    tr.__(
+      "%1, %2 and up to %3 each",
+      formatCount(request.cpus, "cpu", tr),
+      formatSize(request.memory),
+      formatDuration(parseDuration(request.runtime), { tenths: false }),
+    ),
+    tr.__("at %1", request.cluster),
+  ];
+  // The list of outputs names their folder itself.
+  if (!hasOutputs) parts.push(tr.__("outputs into %1", request.output_dir));
+  return parts.join(" · ");
+}
+
+function formatUsed(job: JobPreview, tr: Translator): string {
+  const used = [];
+  if (job.max_memory) {
+    const total = formatSize(job.max_memory);
+    const needed = formatSize(job.max_anonymous_memory ?? job.max_memory);
+    used.push(
+      needed === total
+        ? tr.__("%1 of memory at most", needed)
+        : tr.__("%1 of memory at most (%2 with cached files)", needed, total),
+    );
+  }
+  if (job.cpu_hours !== undefined) {
+    const time = formatDuration(job.cpu_hours * 3600);
+    used.push(
+      job.cpu_factor === undefined
+        ? tr.__("%1 of cpu time", time)
+        : tr.__("%1 of cpu time (cpu efficiency %2%%)", time, (job.cpu_factor * 100).toFixed(0)),
+    );
+  }
+  return used.length ? tr.__("Used %1", used.join(tr.__(" and "))) : "";
+}
+
+/** Why a card shows what was saved instead of the job as it is now. */
+export function explainSaved(error: ServiceError, tr: Translator): string {
+  if (error.isSignedOut) return tr.__("Not live: you are signed out of Jupyter. Reload the page to sign in.");
+  if (error.isUnknown) {
+    return tr.__("Not live: this Jupyter server's CTS does not know the job. This is what was saved.");
+  }
+  return tr.__("Not live. %1 This is what was saved; trying again.", error.message.replace(/\.?$/, "."));
+}

@@ -1,0 +1,175 @@
+import { useVirtualizer } from "@tanstack/react-virtual";
+import { type KeyboardEvent, type ReactNode, useEffect, useId, useMemo, useRef, useState } from "react";
+
+import { type Grouping, type Item, arrange } from "../rules/groups";
+import { number } from "../rules/words";
+import type { JobStore } from "../store/jobs";
+import type { ListView } from "../store/list";
+import { JobRow } from "./JobRow";
+import { useNow, useTranslator } from "./context";
+
+const ROW_PX = 46;
+const GROUP_PX = 28;
+/** Rows beyond those in sight. */
+const OVERSCAN = 6;
+const PAGE_ROWS = 10;
+/** Rows before the end at which the next page is loaded. */
+const NEAR_END = 20;
+
+interface Props {
+  store: JobStore;
+  view: ListView;
+  grouping: Grouping;
+  open: (id: string) => void;
+  more: () => void;
+  search: () => void;
+}
+
+/** The jobs as rows, of which only those in sight are in the page. */
+export function JobListBox({ store, view, grouping, open, more, search }: Props): ReactNode {
+  const tr = useTranslator();
+  const name = useId();
+  const frame = useRef<HTMLDivElement>(null);
+  const now = useNow(() => store.now(), true);
+  const day = new Date(now).toDateString();
+  const items = useMemo(
+    () => arrange(view.jobs, grouping, Date.parse(day), tr),
+    [view.jobs, grouping, day, tr],
+  );
+  const [chosen, choose] = useState<string | null>(null);
+  const rows = useVirtualizer({
+    count: items.length,
+    getScrollElement: () => frame.current,
+    estimateSize: (index) => (items[index]?.kind === "group" ? GROUP_PX : ROW_PX),
+    getItemKey: (index) => items[index]?.key ?? index,
+    overscan: OVERSCAN,
+  });
+  const shown = rows.getVirtualItems();
+  const last = shown.at(-1)?.index ?? 0;
+  useEffect(() => {
+    if (view.hasMore && last >= items.length - NEAR_END) more();
+  }, [view.hasMore, last, items.length, more]);
+
+  const places = items.flatMap((item, index) => (item.kind === "job" ? [index] : []));
+  const go = (step: number | "first" | "last"): void => {
+    const at = places.findIndex((index) => items[index]?.key === chosen);
+    const wanted = step === "first" ? 0 : step === "last" ? places.length - 1 : at < 0 ? 0 : at + step;
+    const index = places[Math.min(Math.max(wanted, 0), places.length - 1)];
+    const item = index === undefined ? undefined : items[index];
+    if (index === undefined || !item) return;
+    choose(item.key);
+    rows.scrollToIndex(index);
+  };
+  const keys: Record<string, () => void> = {
+    ArrowDown: () => {
+      go(1);
+    },
+    ArrowUp: () => {
+      go(-1);
+    },
+    PageDown: () => {
+      go(PAGE_ROWS);
+    },
+    PageUp: () => {
+      go(-PAGE_ROWS);
+    },
+    Home: () => {
+      go("first");
+    },
+    End: () => {
+      go("last");
+    },
+    Enter: () => {
+      if (chosen !== null) open(chosen);
+    },
+    "/": search,
+  };
+  const onKeyDown = (event: KeyboardEvent): void => {
+    const act = event.ctrlKey || event.metaKey || event.altKey ? undefined : keys[event.key];
+    if (!act) return;
+    event.preventDefault();
+    event.stopPropagation();
+    act();
+  };
+
+  return (
+    <div
+      ref={frame}
+      className="cts-list"
+      role="listbox"
+      tabIndex={0}
+      aria-label={tr.__("Jobs")}
+      aria-busy={view.isLoading}
+      aria-activedescendant={chosen === null ? undefined : `${name}${chosen}`}
+      data-lm-suppress-shortcuts="true"
+      onKeyDown={onKeyDown}
+    >
+      <div role="presentation" style={{ height: rows.getTotalSize(), position: "relative" }}>
+        {shown.map(({ index, start, key }) => {
+          const item = items[index];
+          return item ? (
+            <div
+              key={String(key)}
+              ref={rows.measureElement}
+              role="presentation"
+              data-index={index}
+              className="cts-place"
+              style={{ transform: `translateY(${start}px)` }}
+            >
+              <ItemLine
+                item={item}
+                id={`${name}${item.key}`}
+                isChosen={item.key === chosen}
+                size={view.hasMore ? -1 : places.length}
+                now={now}
+                open={(id) => {
+                  choose(id);
+                  open(id);
+                }}
+              />
+            </div>
+          ) : null;
+        })}
+      </div>
+    </div>
+  );
+}
+
+interface LineProps {
+  item: Item;
+  id: string;
+  isChosen: boolean;
+  /** The number of all rows; -1 if it is not known yet. */
+  size: number;
+  now: number;
+  open: (id: string) => void;
+}
+
+function ItemLine({ item, id, isChosen, size, now, open }: LineProps): ReactNode {
+  if (item.kind === "group") {
+    return (
+      <div className="cts-group" role="presentation">
+        {item.title} <span className="cts-faint">{number(item.count)}</span>
+      </div>
+    );
+  }
+  return (
+    // The list has the focus and the keys of all its options.
+    // eslint-disable-next-line jsx-a11y/click-events-have-key-events
+    <div
+      id={id}
+      className="cts-option"
+      role="option"
+      tabIndex={-1}
+      aria-selected={isChosen}
+      aria-setsize={size}
+      aria-posinset={item.place}
+      style={{ paddingInlineStart: `${item.depth}em` }}
+      onClick={() => {
+        open(item.job.id);
+      }}
+    >
+      <JobRow job={item.job} now={now} />
+    </div>
+  );
+}

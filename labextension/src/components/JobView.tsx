@@ -1,0 +1,35 @@
+import type { ReactNode } from "react";
+
+import type { JobStore } from "../store/jobs";
+import { JobCard, explainSaved } from "./JobCard";
+import { useJob, useTranslator } from "./context";
+
+interface Props {
+  store: JobStore;
+  id: string;
+  service: string;
+}
+
+/** A job in a place of its own. */
+export function JobView({ store, id, service }: Props): ReactNode {
+  const tr = useTranslator();
+  const { job, error } = useJob(store, id);
+  return (
+    <div className="cts-view">
+      <JobCard store={store} id={id} service={service} />
+      {!job && (
+        <p className="cts-empty" role="status">
+          {error ? explainGone(error, tr) : tr.__("Loading …")}
+        </p>
+      )}
+    </div>
+  );
+}
+
+function explainGone(
+  error: Parameters<typeof explainSaved>[0],
+  tr: Parameters<typeof explainSaved>[1],
+): string {
+  if (error.isUnknown) return tr.__("The service does not know this job. It may be on another service.");
+  return explainSaved(error, tr);
+}

@@ -1,0 +1,46 @@
+// What every component is given by the page that it is in.
+
+import { createContext, useContext, useEffect, useState, useSyncExternalStore } from "react";
+
+import { type Translator, english } from "../rules/translator";
+import type { StreamStatus } from "../service/stream";
+import type { JobStore, JobView } from "../store/jobs";
+import type { JobList, ListView } from "../store/list";
+
+export const TranslatorContext = createContext<Translator>(english);
+
+export function useTranslator(): Translator {
+  return useContext(TranslatorContext);
+}
+
+export function useJob(store: JobStore, id: string): JobView {
+  const [subscribe] = useState(() => (callback: () => void) => store.watch(id, callback));
+  return useSyncExternalStore(subscribe, () => store.view(id));
+}
+
+export function useStatus(store: JobStore): StreamStatus {
+  const [subscribe] = useState(() => (callback: () => void) => store.watchStatus(callback));
+  return useSyncExternalStore(subscribe, () => store.status);
+}
+
+export function useList(list: JobList): ListView {
+  const [subscribe] = useState(() => (callback: () => void) => list.watch(callback));
+  return useSyncExternalStore(subscribe, () => list.view);
+}
+
+const TICK_MS = 1_000;
+
+/** The time now, each second anew while `isLive`. */
+export function useNow(now: () => number, isLive: boolean): number {
+  const [, tick] = useState(0);
+  useEffect(() => {
+    if (!isLive) return undefined;
+    const timer = setInterval(() => {
+      tick((count) => count + 1);
+    }, TICK_MS);
+    return () => {
+      clearInterval(timer);
+    };
+  }, [isLive]);
+  return now();
+}

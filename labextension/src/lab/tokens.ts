@@ -1,0 +1,21 @@
+import { Token } from "@lumino/coreutils";
+
+import type { Translator } from "../rules/translator";
+import type { JobStore } from "../store/jobs";
+
+/** CTS in this page: the jobs, and the texts to show them with. */
+export interface ICTS {
+  readonly store: JobStore;
+  readonly tr: Translator;
+  /** The service's name for people. */
+  readonly name: string;
+}
+
+export const ICTS = new Token<ICTS>(
+  "cts-jupyter:ICTS",
+  "The jobs of the CTS service of this Jupyter server.",
+);
+
+/** Commands. */
+export const SHOW_JOBS = "cts:show-jobs";
+export const OPEN_JOB = "cts:open-job";

@@ -1,0 +1,26 @@
+// What stores and components ask of a CTS service, however the page reaches it.
+
+export type Query = Readonly<Record<string, string | number | boolean | readonly string[] | undefined>>;
+
+export interface Tail {
+  text: string;
+  /** Whether the text is all that there is. */
+  isWhole: boolean;
+}
+
+/** Everything that sends a request rejects with ServiceError. */
+export interface IService {
+  /** Tells the services of a page apart. */
+  readonly root: string;
+  /** How far the service's clock is ahead of the browser's, in ms. */
+  readonly clockOffset: number;
+  /** A URL of the service that a link may name. */
+  url(path: string, query?: Query): string;
+  get<T>(path: string, query?: Query, signal?: AbortSignal): Promise<T>;
+  put(path: string, body?: unknown): Promise<void>;
+  post<T>(path: string, body: unknown): Promise<T>;
+  /** The last `keep` characters of a text that may be long. */
+  tail(path: string, keep: number, signal?: AbortSignal): Promise<Tail>;
+  /** The body of a stream of events after a cursor. */
+  events(after: string | undefined, signal: AbortSignal): Promise<ReadableStream<Uint8Array>>;
+}

@@ -1,0 +1,266 @@
+// The events of the user's jobs: one stream for all tabs of a browser, of which one leads and tells the others.
+
+import type { JobState } from "../api/types";
+import { ServiceError, isAbort } from "./errors";
+import type { IService } from "./port";
+import { readEvents } from "./sse";
+
+export interface Transition {
+  job_id: string;
+  state: JobState;
+  time: string;
+  trans_id: string;
+}
+export interface Progress {
+  job_id: string;
+  containers: Record<string, number>;
+}
+
+export interface StreamStatus {
+  /** "asking": the service has no stream, and is asked now and then. */
+  readonly state: "connecting" | "live" | "asking" | "offline" | "signed-out";
+  /** Why it is not live, as a sentence; may be empty. */
+  readonly reason: string;
+  readonly since: number;
+}
+
+export interface StreamListener {
+  onTransition(event: Transition): void;
+  onProgress(event: Progress): void;
+  /** What happened before this moment may not have been told. */
+  onGap(): void;
+  onStatus(status: StreamStatus): void;
+}
+
+type Message =
+  | { kind: "hello" }
+  | { kind: "gap" }
+  | { kind: "status"; status: StreamStatus; cursor: string | undefined }
+  | { kind: "event"; name: string; id: string; data: string };
+
+/** What a tab shares with the others of the same browser; without locks it has a stream of its own. */
+export interface Tabs {
+  locks?: LockManager;
+  channel?: BroadcastChannel;
+}
+
+export function browserTabs(root: string): Tabs {
+  // Only pages of https or of this machine have locks.
+  const locks = (navigator as { locks?: LockManager }).locks;
+  return locks ? { locks, channel: new BroadcastChannel(`cts ${root}`) } : {};
+}
+
+export const FIRST_RETRY_MS = 1_000;
+export const LAST_RETRY_MS = 30_000;
+/** The service pings every 15 s: a stream that was silent for longer is dead, whatever the connection says. */
+export const SILENT_MS = 40_000;
+const TICK_MS = 1_000;
+/** After a laptop has slept, the connection may be dead without an error. */
+const SLEEP_MS = 30_000;
+
+export class EventStream {
+  status: StreamStatus = { state: "connecting", reason: "", since: Date.now() };
+  private readonly listeners = new Set<StreamListener>();
+  private cursor: string | undefined;
+  /** Ends the part of this tab; null while it has none. */
+  private part: AbortController | null = null;
+  private connection: AbortController | null = null;
+  /** The signal of the part in which this tab leads. */
+  private leading: AbortSignal | null = null;
+  private heard = 0;
+  private ticked = 0;
+  private wake: () => void = () => undefined;
+
+  constructor(
+    private readonly service: IService,
+    private readonly tabs: Tabs = browserTabs(service.root),
+  ) {
+    tabs.channel?.addEventListener("message", (event: MessageEvent<Message>) => {
+      this.receive(event.data);
+    });
+    document.addEventListener("visibilitychange", () => {
+      if (document.hidden) this.stop();
+      else this.start();
+    });
+    window.addEventListener("pagehide", () => {
+      this.stop();
+    });
+    window.addEventListener("pageshow", () => {
+      this.start();
+    });
+    window.addEventListener("online", () => {
+      this.wake();
+    });
+    setInterval(() => {
+      this.tick();
+    }, TICK_MS);
+  }
+
+  add(listener: StreamListener): void {
+    this.listeners.add(listener);
+    listener.onStatus(this.status);
+    this.start();
+  }
+
+  remove(listener: StreamListener): void {
+    this.listeners.delete(listener);
+    if (!this.listeners.size) this.stop();
+  }
+
+  /** Tries again at once, where a stream is waited for. */
+  tryNow(): void {
+    this.wake();
+  }
+
+  private start(): void {
+    if (this.part || !this.listeners.size || document.hidden) return;
+    this.part = new AbortController();
+    this.post({ kind: "hello" });
+    void this.lead(this.part.signal);
+  }
+
+  private stop(): void {
+    this.part?.abort();
+    this.part = null;
+  }
+
+  private async lead(signal: AbortSignal): Promise<void> {
+    const { locks } = this.tabs;
+    if (!locks) {
+      await this.keepOpen(signal);
+      return;
+    }
+    try {
+      await locks.request(`cts ${this.service.root}`, { signal }, () => this.keepOpen(signal));
+    } catch (error) {
+      if (!isAbort(error)) throw error;
+    }
+  }
+
+  private async keepOpen(signal: AbortSignal): Promise<void> {
+    this.leading = signal;
+    let retry = FIRST_RETRY_MS;
+    while (!signal.aborted) {
+      if (await this.open(signal)) retry = FIRST_RETRY_MS;
+      await this.pause(retry * (0.75 + Math.random() / 2), signal);
+      retry = Math.min(retry * 2, LAST_RETRY_MS);
+    }
+    if (this.leading === signal) this.leading = null;
+  }
+
+  /** Follows a stream to its end, and returns whether there was one. */
+  private async open(signal: AbortSignal): Promise<boolean> {
+    this.connection = new AbortController();
+    const either = AbortSignal.any([signal, this.connection.signal]);
+    this.heard = Date.now();
+    let body: ReadableStream<Uint8Array>;
+    try {
+      body = await this.service.events(this.cursor, either);
+    } catch (error) {
+      if (!signal.aborted) this.refused(error);
+      return false;
+    }
+    this.setStatus("live");
+    this.tellGap();
+    try {
+      for await (const event of readEvents(body, () => (this.heard = Date.now()))) {
+        const message: Message = { kind: "event", ...event };
+        this.post(message);
+        this.receive(message);
+      }
+    } catch {
+      // The connection broke: it is opened anew like one that ended.
+    }
+    if (!signal.aborted) {
+      const wasSilent = Date.now() - this.heard >= SILENT_MS;
+      this.setStatus("connecting", wasSilent ? "Nothing came from the service for 40 seconds." : "");
+    }
+    return true;
+  }
+
+  private refused(error: unknown): void {
+    if (!(error instanceof ServiceError)) {
+      if (!isAbort(error)) throw error;
+      this.setStatus("offline", "The service does not answer");
+    } else if (error.status === 404) {
+      this.setStatus("asking");
+      this.tellGap();
+    } else if (error.isSignedOut || error.status === 403) {
+      this.setStatus("signed-out", error.message);
+    } else {
+      this.setStatus("offline", error.message);
+    }
+  }
+
+  private pause(ms: number, signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      const done = (): void => {
+        clearTimeout(timer);
+        signal.removeEventListener("abort", done);
+        resolve();
+      };
+      const timer = setTimeout(done, ms);
+      signal.addEventListener("abort", done);
+      this.wake = done;
+      if (signal.aborted) done();
+    });
+  }
+
+  private setStatus(state: StreamStatus["state"], reason = ""): void {
+    if (state === this.status.state && reason === this.status.reason) return;
+    const since = state === this.status.state ? this.status.since : Date.now();
+    this.status = { state, reason, since };
+    this.postStatus();
+    for (const listener of [...this.listeners]) listener.onStatus(this.status);
+  }
+
+  private tellGap(): void {
+    this.post({ kind: "gap" });
+    for (const listener of [...this.listeners]) listener.onGap();
+  }
+
+  private postStatus(): void {
+    this.post({ kind: "status", status: this.status, cursor: this.cursor });
+  }
+
+  private post(message: Message): void {
+    this.tabs.channel?.postMessage(message);
+  }
+
+  private receive(message: Message): void {
+    switch (message.kind) {
+      case "hello":
+        if (this.leading) {
+          this.postStatus();
+          if (this.status.state === "live") this.post({ kind: "gap" });
+        }
+        break;
+      case "gap":
+        for (const listener of [...this.listeners]) listener.onGap();
+        break;
+      case "status":
+        this.cursor = message.cursor ?? this.cursor;
+        this.status = message.status;
+        for (const listener of [...this.listeners]) listener.onStatus(this.status);
+        break;
+      case "event":
+        this.cursor = message.id || this.cursor;
+        this.dispatch(message.name, message.data);
+        break;
+    }
+  }
+
+  private dispatch(name: string, data: string): void {
+    for (const listener of [...this.listeners]) {
+      if (name === "transition") listener.onTransition(JSON.parse(data) as Transition);
+      else if (name === "progress") listener.onProgress(JSON.parse(data) as Progress);
+    }
+  }
+
+  private tick(): void {
+    const now = Date.now();
+    const hasSlept = now - this.ticked > SLEEP_MS && this.ticked > 0;
+    this.ticked = now;
+    if (this.leading && (hasSlept || now - this.heard > SILENT_MS)) this.connection?.abort();
+  }
+}

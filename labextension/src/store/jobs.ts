@@ -1,0 +1,265 @@
+// The jobs that a page shows, each as it is now: loaded once, then kept by events.
+
+import type {
+  Container,
+  Containers,
+  Job,
+  JobOutput,
+  JobOutputs,
+  JobPreview,
+  Reason,
+  Why,
+} from "../api/types";
+import { reasonsOf } from "../rules/reasons";
+import { type Counts, hasEnded, shownState } from "../rules/words";
+import { ServiceError, asServiceError } from "../service/errors";
+import type { IService } from "../service/port";
+import type { EventStream, Progress, StreamListener, StreamStatus, Transition } from "../service/stream";
+import { Recent } from "./recent";
+
+/** The number of jobs that are kept while nothing shows them. */
+export const MAX_REMEMBERED = 100;
+/** The number of outputs that a card lists. */
+export const MAX_OUTPUTS = 50;
+const ERROR_TAIL = 2_000;
+const ERROR_LINES = 20;
+/** Transitions that a job is known to have had; a stream that resumes tells some of them again. */
+const MAX_SEEN = 200;
+
+export interface Outputs {
+  /** The first of them. */
+  shown: readonly Pick<JobOutput, "file" | "crc64nvme">[];
+  count: number;
+}
+
+/** A job as it is known; a new object at each change. */
+export interface JobView {
+  readonly job: JobPreview | null;
+  readonly counts: Counts;
+  readonly containers: readonly Container[];
+  readonly outputs: Outputs | null;
+  /** Why it failed; empty for a job that did not. */
+  readonly reasons: readonly Reason[];
+  /** Why the latest request failed. */
+  readonly error: ServiceError | null;
+}
+
+const UNKNOWN: JobView = { job: null, counts: {}, containers: [], outputs: null, reasons: [], error: null };
+
+interface Watched {
+  view: JobView;
+  readonly callbacks: Set<() => void>;
+  readonly seen: Recent<string, true>;
+  isLoading: boolean;
+  /** Whether it is to be loaded again, as an event may be newer than the answer. */
+  isStale: boolean;
+}
+
+export class JobStore implements StreamListener {
+  private readonly watched = new Map<string, Watched>();
+  private readonly recent = new Recent<string, JobView>(MAX_REMEMBERED);
+  private readonly onStatusCallbacks = new Set<() => void>();
+  private isListening = false;
+
+  constructor(
+    readonly service: IService,
+    readonly stream: EventStream,
+  ) {}
+
+  get status(): StreamStatus {
+    return this.stream.status;
+  }
+
+  /** The time by the service's clock, which jobs' times are by. */
+  now(): number {
+    return Date.now() + this.service.clockOffset;
+  }
+
+  view(id: string): JobView {
+    return this.watched.get(id)?.view ?? this.recent.get(id) ?? UNKNOWN;
+  }
+
+  /** Calls back at each change of a job, which is loaded and followed meanwhile; returns what ends it. */
+  watch(id: string, callback: () => void): () => void {
+    let entry = this.watched.get(id);
+    if (!entry) {
+      entry = {
+        view: this.recent.get(id) ?? UNKNOWN,
+        callbacks: new Set(),
+        seen: new Recent(MAX_SEEN),
+        isLoading: false,
+        isStale: false,
+      };
+      this.watched.set(id, entry);
+      if (!isFinal(entry.view)) this.refresh(id);
+    }
+    entry.callbacks.add(callback);
+    return () => {
+      entry.callbacks.delete(callback);
+      if (entry.callbacks.size) return;
+      this.watched.delete(id);
+      this.listen();
+    };
+  }
+
+  /** Calls back when the stream's status changes; returns what ends it. */
+  watchStatus(callback: () => void): () => void {
+    this.onStatusCallbacks.add(callback);
+    return () => this.onStatusCallbacks.delete(callback);
+  }
+
+  /** Loads a job that is shown; a load that is wanted during another follows at its end. */
+  refresh(id: string): void {
+    const entry = this.watched.get(id);
+    if (!entry) return;
+    if (entry.isLoading) {
+      entry.isStale = true;
+      return;
+    }
+    entry.isLoading = true;
+    void this.load(id, entry).finally(() => {
+      entry.isLoading = false;
+      this.listen();
+      if (!entry.isStale) return;
+      entry.isStale = false;
+      this.refresh(id);
+    });
+  }
+
+  /** Cancels a job. Rejects with ServiceError; a job that has ended meanwhile is none. */
+  async cancel(id: string): Promise<void> {
+    try {
+      await this.service.put(`jobs/${encodeURIComponent(id)}/cancel`);
+    } catch (error) {
+      if (!asServiceError(error).isUnknown) throw error;
+    } finally {
+      this.refresh(id);
+    }
+  }
+
+  onTransition(event: Transition): void {
+    const entry = this.watched.get(event.job_id);
+    if (!entry) return;
+    // An answer that is being loaded may be older than this event: load again after it.
+    if (entry.isLoading) entry.isStale = true;
+    const { job, counts } = entry.view;
+    if (!job || entry.seen.get(event.trans_id)) return;
+    entry.seen.set(event.trans_id, true);
+    if (hasEnded(event.state)) {
+      this.refresh(event.job_id);
+      return;
+    }
+    if (job.transition_times.some(({ state }) => state === event.state)) return;
+    const { state, time } = event;
+    this.set(event.job_id, entry, {
+      job: { ...job, state, transition_times: [...job.transition_times, { state, time }] },
+      counts: job.job_input.num_containers === 1 ? { [state]: 1 } : counts,
+    });
+  }
+
+  onProgress(event: Progress): void {
+    const entry = this.watched.get(event.job_id);
+    const job = entry?.view.job;
+    if (!job || hasEnded(job.state)) return;
+    const before = shownState(job.state, entry.view.counts);
+    this.set(event.job_id, entry, { counts: event.containers });
+    // The timeline says when the first container began.
+    if (shownState(job.state, event.containers) !== before) this.refresh(event.job_id);
+  }
+
+  onGap(): void {
+    for (const [id, { view }] of this.watched) if (!isFinal(view)) this.refresh(id);
+  }
+
+  onStatus(): void {
+    for (const callback of [...this.onStatusCallbacks]) callback();
+  }
+
+  private set(id: string, entry: Watched, changes: Partial<JobView>): void {
+    entry.view = { ...entry.view, ...changes };
+    if (entry.view.job) this.recent.set(id, entry.view);
+    for (const callback of [...entry.callbacks]) callback();
+  }
+
+  /** Listens to events while a job is shown that has not ended, or that cannot be loaded now. */
+  private listen(): void {
+    const isWanted = [...this.watched.values()].some(({ view }) => !isFinal(view) && !view.error?.isUnknown);
+    if (isWanted === this.isListening) return;
+    this.isListening = isWanted;
+    if (isWanted) this.stream.add(this);
+    else this.stream.remove(this);
+  }
+
+  private async load(id: string, entry: Watched): Promise<void> {
+    const path = `jobs/${encodeURIComponent(id)}`;
+    try {
+      // A service that does not know the parameter answers the whole job.
+      const job = await this.service.get<JobPreview & Pick<Job, "outputs">>(path, { files: false });
+      const needsContainers = job.job_input.num_containers > 1 || job.state === "error";
+      const containers = needsContainers ? await this.loadContainers(path) : null;
+      const outputs = hasEnded(job.state) ? await this.loadOutputs(path, job) : null;
+      const reasons = job.state === "error" ? await this.loadReasons(path, job, containers ?? []) : [];
+      const counts = containers ? count(containers) : { [job.state]: 1 };
+      this.set(id, entry, { job, containers: containers ?? [], counts, outputs, reasons, error: null });
+    } catch (error) {
+      this.set(id, entry, { error: asServiceError(error) });
+    }
+  }
+
+  private async loadContainers(path: string): Promise<Container[] | null> {
+    const answer = await this.unlessMissing(
+      this.service.get<Containers>(`${path}/containers`, { detail: false }),
+    );
+    return answer?.containers ?? null;
+  }
+
+  private async loadOutputs(path: string, job: Pick<Job, "outputs"> & JobPreview): Promise<Outputs | null> {
+    if (job.outputs) return { shown: job.outputs.slice(0, MAX_OUTPUTS), count: job.outputs.length };
+    const page = await this.unlessMissing(
+      this.service.get<JobOutputs>(`${path}/outputs`, { limit: MAX_OUTPUTS }),
+    );
+    if (!page?.outputs.length) return null;
+    return { shown: page.outputs, count: Math.max(page.outputs.length, job.output_file_count ?? 0) };
+  }
+
+  private async loadReasons(
+    path: string,
+    job: JobPreview,
+    containers: readonly Container[],
+  ): Promise<Reason[]> {
+    const why = await this.unlessMissing(this.service.get<Why>(`${path}/why`));
+    if (why) return why.reasons;
+    const reasons = reasonsOf(job, containers);
+    const [first] = reasons;
+    const [container] = first?.containers ?? [];
+    if (!first || container === undefined) return reasons;
+    try {
+      const { text } = await this.service.tail(`${path}/log/${container}/stderr`, ERROR_TAIL);
+      first.stderr = text.trimEnd().split("\n").slice(-ERROR_LINES).join("\n");
+    } catch (error) {
+      // A container that never ran has no log.
+      asServiceError(error);
+    }
+    return reasons;
+  }
+
+  /** An older service may lack a route: what it would tell is left out. */
+  private async unlessMissing<T>(answer: Promise<T>): Promise<T | null> {
+    try {
+      return await answer;
+    } catch (error) {
+      if (asServiceError(error).status === 404) return null;
+      throw error;
+    }
+  }
+}
+
+function isFinal(view: JobView): boolean {
+  return view.job !== null && hasEnded(view.job.state);
+}
+
+function count(containers: readonly Container[]): Counts {
+  const counts: Record<string, number> = {};
+  for (const { state } of containers) counts[state] = (counts[state] ?? 0) + 1;
+  return counts;
+}

@@ -1,0 +1,236 @@
+// The user's jobs as a list: found by the service, page by page, and kept by events.
+
+import type { JobPreview, Jobs } from "../api/types";
+import { updatedAt } from "../rules/groups";
+import { type Mood, hasEnded, moodOf } from "../rules/words";
+import { type ServiceError, asServiceError } from "../service/errors";
+import type { IService, Query } from "../service/port";
+import type { EventStream, Progress, StreamListener, Transition } from "../service/stream";
+
+export const PAGE = 200;
+/** Jobs that are asked for anew when something happened. */
+const HEAD = 50;
+/** Jobs that are kept; the service finds older ones by a search. */
+export const MAX_JOBS = 10_000;
+const TYPING_MS = 250;
+const EVENTS_MS = 500;
+
+/** Which jobs are listed by their state. */
+export type Chosen = "all" | "live" | "ended" | "done" | "failed" | "cancelled";
+export const CHOICES: readonly Chosen[] = ["all", "live", "ended", "done", "failed", "cancelled"];
+
+export interface Filter {
+  readonly text: string;
+  readonly chosen: Chosen;
+}
+
+const STATES: Partial<Record<Chosen, string>> = { done: "complete", failed: "error", cancelled: "canceled" };
+const MOODS: Partial<Record<Chosen, Mood>> = { done: "done", failed: "failed", cancelled: "cancelled" };
+
+export interface ListView {
+  readonly filter: Filter;
+  readonly jobs: readonly JobPreview[];
+  /** Jobs that ended since the user last looked, newest first. */
+  readonly news: readonly JobPreview[];
+  /** Loading the first page. */
+  readonly isLoading: boolean;
+  /** There are more. */
+  readonly hasMore: boolean;
+  /** A search covered the latest jobs alone. */
+  readonly isCut: boolean;
+  readonly error: ServiceError | null;
+}
+
+const EMPTY: ListView = {
+  filter: { text: "", chosen: "all" },
+  jobs: [],
+  news: [],
+  isLoading: true,
+  hasMore: false,
+  isCut: false,
+  error: null,
+};
+
+export class JobList implements StreamListener {
+  private state: ListView = EMPTY;
+  private cursor: string | undefined;
+  private readonly callbacks = new Set<() => void>();
+  private timer: ReturnType<typeof setTimeout> | undefined;
+  private request = new AbortController();
+  private isAppending = false;
+
+  constructor(
+    private readonly service: IService,
+    private readonly stream: EventStream,
+  ) {}
+
+  get view(): ListView {
+    return this.state;
+  }
+
+  /** Calls back at each change, and follows the jobs meanwhile; returns what ends it. */
+  watch(callback: () => void): () => void {
+    this.callbacks.add(callback);
+    if (this.callbacks.size === 1) {
+      this.stream.add(this);
+      this.reload();
+    }
+    return () => {
+      this.callbacks.delete(callback);
+      if (this.callbacks.size) return;
+      this.stream.remove(this);
+      this.request.abort();
+      clearTimeout(this.timer);
+    };
+  }
+
+  /** Lists the jobs that a filter lets through; a text once a person has typed it. */
+  setFilter(changes: Partial<Filter>): void {
+    const filter = { ...this.state.filter, ...changes };
+    const isTyping = filter.text !== this.state.filter.text;
+    this.set({ filter });
+    this.later(isTyping ? TYPING_MS : 0, () => {
+      this.reload();
+    });
+  }
+
+  /** Loads the next page; one at a time. */
+  async more(): Promise<void> {
+    if (this.isAppending || !this.state.hasMore) return;
+    this.isAppending = true;
+    try {
+      const page = await this.ask({ limit: PAGE, cursor: this.cursor });
+      const known = new Set(this.state.jobs.map(({ id }) => id));
+      this.turn(page, [...this.state.jobs, ...page.jobs.filter(({ id }) => !known.has(id))]);
+    } catch (error) {
+      this.refused(error);
+    } finally {
+      this.isAppending = false;
+    }
+  }
+
+  /** Takes what ended for seen. Rejects with ServiceError. */
+  async see(): Promise<void> {
+    const [latest] = this.state.news;
+    if (!latest) return;
+    const until = latest.transition_times.at(-1)?.time;
+    this.set({ news: [] });
+    await this.service.put("jobs/last_look", { until });
+  }
+
+  /** Asks again for all that is shown. */
+  reload(): void {
+    this.request.abort();
+    this.request = new AbortController();
+    const { signal } = this.request;
+    this.set({ isLoading: true });
+    this.ask({ limit: PAGE })
+      .then(
+        (page) => {
+          if (!signal.aborted) this.turn(page, page.jobs);
+        },
+        (error: unknown) => {
+          if (!signal.aborted) this.refused(error);
+        },
+      )
+      .catch((error: unknown) => {
+        throw error;
+      });
+    void this.loadNews();
+  }
+
+  onTransition({ job_id: id, state, time }: Transition): void {
+    const job = this.state.jobs.find((other) => other.id === id);
+    if (job && !job.transition_times.some((step) => step.state === state)) {
+      const changed = { ...job, state, transition_times: [...job.transition_times, { state, time }] };
+      const others = this.state.jobs.filter((other) => other.id !== id);
+      this.set({ jobs: this.matches(changed) ? [changed, ...others] : others });
+    }
+    // What else there is of it, such as its error, is not in the event.
+    if (!job || hasEnded(state)) this.refreshSoon();
+  }
+
+  onProgress({ job_id: id, containers }: Progress): void {
+    const jobs = this.state.jobs.map((job) => (job.id === id ? { ...job, containers } : job));
+    this.set({ jobs });
+  }
+
+  onGap(): void {
+    this.refreshSoon();
+  }
+
+  onStatus(): void {
+    this.set({});
+  }
+
+  private refreshSoon(): void {
+    this.later(EVENTS_MS, () => {
+      void this.refreshHead();
+    });
+  }
+
+  private async refreshHead(): Promise<void> {
+    const { signal } = this.request;
+    try {
+      const { jobs } = await this.ask({ limit: HEAD });
+      if (signal.aborted) return;
+      const heads = new Set(jobs.map(({ id }) => id));
+      const rest = this.state.jobs.filter((job) => !heads.has(job.id) && this.matches(job));
+      this.set({ jobs: newestFirst([...jobs, ...rest]), isLoading: false, error: null });
+    } catch (error) {
+      this.refused(error);
+    }
+    await this.loadNews();
+  }
+
+  private async loadNews(): Promise<void> {
+    try {
+      const { jobs } = await this.service.get<Jobs>("jobs", { new: true, limit: HEAD });
+      this.set({ news: jobs });
+    } catch (error) {
+      // The list says why the service does not answer; one that has no read marker has no news.
+      asServiceError(error);
+    }
+  }
+
+  private ask(query: Query): Promise<Jobs> {
+    const { text, chosen } = this.state.filter;
+    return this.service.get<Jobs>("jobs", {
+      containers: true,
+      text: text.trim() || undefined,
+      state: STATES[chosen],
+      ended: chosen === "live" ? false : chosen === "ended" ? true : undefined,
+      ...query,
+    });
+  }
+
+  private matches({ state }: JobPreview): boolean {
+    const { chosen } = this.state.filter;
+    if (chosen === "live" || chosen === "ended") return hasEnded(state) === (chosen === "ended");
+    return chosen === "all" || (hasEnded(state) && moodOf(state) === MOODS[chosen]);
+  }
+
+  private turn(page: Jobs, jobs: readonly JobPreview[]): void {
+    this.cursor = page.next;
+    const hasMore = page.next !== undefined && jobs.length < MAX_JOBS;
+    this.set({ jobs, hasMore, isCut: page.is_cut ?? false, isLoading: false, error: null });
+  }
+
+  private refused(error: unknown): void {
+    this.set({ isLoading: false, error: asServiceError(error) });
+  }
+
+  private later(ms: number, task: () => void): void {
+    clearTimeout(this.timer);
+    this.timer = setTimeout(task, ms);
+  }
+
+  private set(changes: Partial<ListView>): void {
+    this.state = { ...this.state, ...changes };
+    for (const callback of [...this.callbacks]) callback();
+  }
+}
+
+function newestFirst(jobs: JobPreview[]): JobPreview[] {
+  return jobs.sort((a, b) => updatedAt(b) - updatedAt(a));
+}

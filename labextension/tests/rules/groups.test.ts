@@ -1,0 +1,46 @@
+import { expect, it } from "vitest";
+
+import { arrange } from "../../src/rules/groups";
+import { english } from "../../src/rules/translator";
+import { preview } from "../jobs";
+
+const NOW = new Date(2026, 0, 2, 12).getTime();
+
+function job(id: string, daysAgo: number, changes = {}): ReturnType<typeof preview> {
+  const time = new Date(NOW - daysAgo * 86_400_000).toISOString();
+  return preview({ id, transition_times: [{ state: "created", time }], ...changes });
+}
+
+function told(jobs: ReturnType<typeof preview>[], grouping: Parameters<typeof arrange>[1]): string[] {
+  return arrange(jobs, grouping, NOW, english).map((item) =>
+    item.kind === "group"
+      ? `${item.title} (${item.count})`
+      : `${" ".repeat(item.depth)}${item.key} ${item.place}`,
+  );
+}
+
+it("groups by day", () => {
+  const lines = told([job("a", 0), job("b", 0), job("c", 1), job("d", 9)], "day");
+  expect(lines.slice(0, 5)).toEqual(["Today (2)", "a 1", "b 2", "Yesterday (1)", "c 3"]);
+  expect(lines[5]).toMatch(/24.*\(1\)|December.*\(1\)/);
+});
+
+it("groups by image and by label", () => {
+  const labelled = job("b", 0, { labels: { ana: "c2" } });
+  expect(told([job("a", 0)], "image")).toEqual(["host/tool:1 (1)", "a 1"]);
+  expect(told([job("a", 0), labelled], "label")).toEqual(["Without a label (1)", "a 1", "ana=c2 (1)", "b 2"]);
+});
+
+it("puts resubmissions below what they resubmit, and others where they are", () => {
+  const jobs = [
+    job("again", 0, { parent_id: "first" }),
+    job("third", 0, { parent_id: "again" }),
+    job("orphan", 0, { parent_id: "not listed" }),
+    job("first", 3),
+  ];
+  expect(told(jobs, "none")).toEqual(["orphan 1", "first 2", " again 3", "  third 4"]);
+});
+
+it("ends with jobs that resubmit each other", () => {
+  expect(told([job("a", 0, { parent_id: "b" }), job("b", 0, { parent_id: "a" })], "none")).toEqual([]);
+});

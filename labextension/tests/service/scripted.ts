@@ -1,0 +1,86 @@
+// A service that answers what a test says.
+
+import { ServiceError } from "../../src/service/errors";
+import type { IService, Query, Tail } from "../../src/service/port";
+
+type Answer = unknown;
+
+export class ScriptedService implements IService {
+  readonly root = "https://lab.test/user/ana/cts/";
+  clockOffset = 0;
+  /** Paths that were asked, with their queries. */
+  readonly asked: string[] = [];
+  /** What a path answers, or rejects with if it is an error. */
+  readonly answers = new Map<string, Answer>();
+  /** Streams that were opened, with the cursor of each; a test writes into them. */
+  readonly streams: Stream[] = [];
+  /** What opening a stream rejects with. */
+  refusal: ServiceError | null = null;
+
+  url(path: string, query: Query = {}): string {
+    const words = new URLSearchParams(Object.entries(query).map(([name, value]) => [name, String(value)]));
+    return `${this.root}${path}${words.size ? `?${words.toString()}` : ""}`;
+  }
+
+  get<T>(path: string, query?: Query): Promise<T> {
+    this.asked.push(this.url(path, query).slice(this.root.length));
+    return this.answer(path) as Promise<T>;
+  }
+
+  put(path: string): Promise<void> {
+    this.asked.push(`PUT ${path}`);
+    return this.answer(`PUT ${path}`) as Promise<void>;
+  }
+
+  post<T>(path: string): Promise<T> {
+    this.asked.push(`POST ${path}`);
+    return this.answer(`POST ${path}`) as Promise<T>;
+  }
+
+  tail(path: string, keep: number): Promise<Tail> {
+    this.asked.push(path);
+    return this.answer(path).then((text) => ({ text: String(text).slice(-keep), isWhole: true }));
+  }
+
+  events(after: string | undefined, signal: AbortSignal): Promise<ReadableStream<Uint8Array>> {
+    if (this.refusal) return Promise.reject(this.refusal);
+    const stream = new Stream(after, signal);
+    this.streams.push(stream);
+    return Promise.resolve(stream.body);
+  }
+
+  private async answer(path: string): Promise<unknown> {
+    await Promise.resolve();
+    if (!this.answers.has(path)) throw new ServiceError(404, `No ${path}`);
+    const answer = this.answers.get(path);
+    if (answer instanceof Error) throw answer;
+    return typeof answer === "function" ? (answer as () => unknown)() : answer;
+  }
+}
+
+export class Stream {
+  readonly body: ReadableStream<Uint8Array>;
+  private controller!: ReadableStreamDefaultController<Uint8Array>;
+
+  constructor(
+    readonly after: string | undefined,
+    readonly signal: AbortSignal,
+  ) {
+    this.body = new ReadableStream({ start: (controller) => void (this.controller = controller) });
+    signal.addEventListener("abort", () => {
+      this.controller.error(new DOMException("", "AbortError"));
+    });
+  }
+
+  send(text: string): void {
+    this.controller.enqueue(new TextEncoder().encode(text));
+  }
+
+  event(name: string, data: unknown, id = ""): void {
+    this.send(`event: ${name}\n${id && `id: ${id}\n`}data: ${JSON.stringify(data)}\n\n`);
+  }
+
+  end(): void {
+    this.controller.close();
+  }
+}

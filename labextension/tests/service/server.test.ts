@@ -1,0 +1,90 @@
+import { expect, it } from "vitest";
+
+import { ServiceError } from "../../src/service/errors";
+import { type Fetch, ServerService } from "../../src/service/server";
+
+const ROOT = "https://lab.test/user/ana/cts/";
+
+function service(fetch: Fetch): ServerService {
+  return new ServerService(ROOT, fetch);
+}
+
+const json = (body: unknown, init?: ResponseInit): Response => new Response(JSON.stringify(body), init);
+
+it("names urls below its root", () => {
+  const url = service(() => Promise.reject(new Error())).url("files/content", {
+    path: "a/b c&d",
+    state: ["x", "y"],
+    no: undefined,
+  });
+  expect(url).toBe(`${ROOT}files/content?path=a%2Fb+c%26d&state=x&state=y`);
+});
+
+it("rejects with what the service says", async () => {
+  const refused = json({ error: { message: "Not yours", appcode: 30 } }, { status: 403 });
+  const error = await service(() => Promise.resolve(refused))
+    .get("jobs/1")
+    .catch((e: unknown) => e as ServiceError);
+  expect(error).toMatchObject({
+    status: 403,
+    message: "Not yours",
+    appcode: 30,
+    isUnknown: true,
+    isOffline: false,
+  });
+});
+
+it("rejects with the status of an answer that is not the service's", async () => {
+  const proxy = new Response("<html>", { status: 502 });
+  await expect(service(() => Promise.resolve(proxy)).get("jobs")).rejects.toMatchObject({
+    status: 502,
+    isOffline: true,
+  });
+});
+
+it("says when no server answers", async () => {
+  await expect(service(() => Promise.reject(new TypeError("failed"))).get("jobs")).rejects.toMatchObject({
+    status: 0,
+    isOffline: true,
+  });
+});
+
+it("tells a refused token of a service elsewhere from a session that ended", () => {
+  expect(new ServiceError(401, "").isSignedOut).toBe(true);
+  expect(new ServiceError(401, "", 10000)).toMatchObject({ isSignedOut: false, isOffline: true });
+});
+
+it("sends two requests at once, and the others after them", async () => {
+  const answers: (() => void)[] = [];
+  const asking = service(
+    () =>
+      new Promise((resolve) =>
+        answers.push(() => {
+          resolve(json({}));
+        }),
+      ),
+  );
+  const all = [1, 2, 3].map((n) => asking.get(`jobs/${n}`));
+  await Promise.resolve();
+  expect(answers).toHaveLength(2);
+  answers[0]?.();
+  await all[0];
+  expect(answers).toHaveLength(3);
+  answers.slice(1).forEach((answer) => {
+    answer();
+  });
+  await Promise.all(all);
+});
+
+it("keeps the end of a long text", async () => {
+  const text = "a".repeat(100) + "the end";
+  const tail = await service(() => Promise.resolve(new Response(text))).tail("log", 7);
+  expect(tail).toEqual({ text: "the end", isWhole: false });
+});
+
+it("goes by the service's clock", async () => {
+  const date = new Date(Date.now() + 3_600_000).toUTCString();
+  const asking = service(() => Promise.resolve(json({}, { headers: { date } })));
+  await asking.get("whoami");
+  expect(asking.clockOffset).toBeGreaterThan(3_590_000);
+});

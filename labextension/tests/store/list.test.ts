@@ -1,0 +1,87 @@
+import { beforeEach, expect, it, vi } from "vitest";
+
+import { ServiceError } from "../../src/service/errors";
+import { EventStream } from "../../src/service/stream";
+import { JobList } from "../../src/store/list";
+import { preview } from "../jobs";
+import { ScriptedService } from "../service/scripted";
+
+let service: ScriptedService;
+let list: JobList;
+beforeEach(() => {
+  service = new ScriptedService();
+  service.answers.set("jobs", { jobs: [preview({ id: "b" }), preview({ id: "a", state: "complete" })] });
+  list = new JobList(service, new EventStream(service, {}));
+});
+
+const ids = (): string[] => list.view.jobs.map(({ id }) => id);
+const start = async (): Promise<() => void> => {
+  const stop = list.watch(() => undefined);
+  await vi.waitUntil(() => !list.view.isLoading && service.streams.length, { interval: 1 });
+  return stop;
+};
+
+it("lists jobs, and goes by their events", async () => {
+  await start();
+  expect(ids()).toEqual(["b", "a"]);
+  list.onProgress({ job_id: "b", containers: { complete: 1 } });
+  expect(list.view.jobs[0]?.containers).toEqual({ complete: 1 });
+  list.onTransition({ job_id: "b", state: "upload_submitted", time: "2026-01-02T03:05:00Z", trans_id: "1" });
+  expect(list.view.jobs[0]?.state).toBe("upload_submitted");
+});
+
+it("asks for a job that it does not know, and for what an end tells", async () => {
+  await start();
+  service.answers.set("jobs", {
+    jobs: [preview({ id: "new" }), preview({ id: "b", state: "error", error: "why" })],
+  });
+  list.onTransition({ job_id: "new", state: "created", time: "2026-01-02T03:05:00Z", trans_id: "1" });
+  await vi.waitUntil(() => ids().includes("new"));
+  expect(ids().sort()).toEqual(["a", "b", "new"]);
+  expect(list.view.jobs.find(({ id }) => id === "b")?.error).toBe("why");
+});
+
+it("asks the service for what is searched and chosen", async () => {
+  await start();
+  list.setFilter({ text: "checkm", chosen: "failed" });
+  await vi.waitUntil(() => service.asked.some((path) => path.includes("checkm")));
+  const asked = service.asked.find((path) => path.includes("checkm")) ?? "";
+  expect(asked).toContain("text=checkm");
+  expect(asked).toContain("state=error");
+});
+
+it("drops a job that the filter no longer lets through", async () => {
+  service.answers.set("jobs", { jobs: [preview({ id: "b" })] });
+  await start();
+  list.setFilter({ chosen: "live" });
+  list.onTransition({ job_id: "b", state: "complete", time: "2026-01-02T03:05:00Z", trans_id: "1" });
+  expect(ids()).toEqual([]);
+});
+
+it("loads one page after the other, each job once", async () => {
+  service.answers.set("jobs", { jobs: [preview({ id: "b" })], next: "c1" });
+  await start();
+  expect(list.view.hasMore).toBe(true);
+  service.answers.set("jobs", { jobs: [preview({ id: "b" }), preview({ id: "a" })] });
+  await Promise.all([list.more(), list.more()]);
+  expect(service.asked.filter((path) => path.includes("cursor=c1"))).toHaveLength(1);
+  expect(ids()).toEqual(["b", "a"]);
+  expect(list.view.hasMore).toBe(false);
+});
+
+it("keeps what it has when the service is away", async () => {
+  await start();
+  service.answers.set("jobs", new ServiceError(503, "Away"));
+  list.reload();
+  await vi.waitUntil(() => list.view.error);
+  expect(ids()).toEqual(["b", "a"]);
+});
+
+it("takes what ended for seen", async () => {
+  service.answers.set("PUT jobs/last_look", null);
+  await start();
+  await vi.waitUntil(() => list.view.news.length);
+  await list.see();
+  expect(service.asked).toContain("PUT jobs/last_look");
+  expect(list.view.news).toEqual([]);
+});

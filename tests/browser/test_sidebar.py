@@ -1,0 +1,202 @@
+"""The sidebar with the user's jobs, and a job in the main area, in a real JupyterLab."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from tests.harness.browser import LAB_TOKEN, LONG, LabHarness, expect_state
+from tests.harness.labextension import SOURCES
+from tests.harness.paths import SLEEP_THEN_WRITE
+
+AXE = SOURCES / "node_modules" / "axe-core" / "axe.min.js"
+
+
+OUTPUT = {
+    "type": "container_number",
+    "container_num_prefix": "/output_files/o_",
+    "container_num_suffix": ".txt",
+}
+
+
+def submit(
+    lab: LabHarness,
+    name: str,
+    mode: str = "work",
+    *,
+    seconds: str = "0.1",
+    containers: int = 1,
+    image: str = "host/tool",
+    labels: Mapping[str, str] | None = None,
+) -> str:
+    """Submit a job of the tests' tool, and return its id."""
+    body = {
+        "image": image, "cluster": "local", "cpus": 1, "memory": 50_000_000, "runtime": "PT5M",
+        "num_containers": containers,
+        "input_files": [f"data/in/{n}.txt" for n in range(containers)],
+        "output_dir": f"data/out/{name}/",
+        "params": {"args": [mode, seconds, OUTPUT]},
+        "labels": labels or {},
+    }  # fmt: skip
+    with lab.client() as client:
+        return client.submit(body)
+
+
+@pytest.fixture
+def sidebar(lab: LabHarness, page: Page) -> Callable[[], Locator]:
+    """Open JupyterLab with the sidebar."""
+
+    def open_() -> Locator:
+        page.goto(f"{lab.url}/lab?token={LAB_TOKEN}&reset")
+        page.wait_for_function("window.jupyterapp?.restored.then(() => true)")
+        page.evaluate("window.jupyterapp.commands.execute('cts:show-jobs')")
+        found = page.locator(".cts-sidebar")
+        expect(found).to_be_visible(timeout=LONG)
+        return found
+
+    return open_
+
+
+def rows(sidebar: Locator) -> Locator:
+    return sidebar.get_by_role("listbox").get_by_role("option")
+
+
+def row(sidebar: Locator, text: str) -> Locator:
+    return rows(sidebar).filter(has_text=text)
+
+
+def test_jobs_are_listed_live_and_open_in_the_main_area(lab, sidebar, page, tmp_path):
+    release = tmp_path / "release"
+    shown = sidebar()
+    expect(shown.locator(".cts-stream")).to_have_text("live", timeout=LONG)
+    job_id = submit(
+        lab, "listed", "until", seconds=str(release), containers=3, labels={"ana": "c2"}
+    )
+    expect(row(shown, "ana=c2")).to_contain_text("of 3", timeout=LONG)
+    release.touch()
+    expect(row(shown, "ana=c2")).to_contain_text("Done", timeout=LONG)
+    with page.expect_response(
+        lambda response: "/api/workspaces" in response.url and response.request.method == "PUT"
+    ):
+        row(shown, "ana=c2").click()
+    view = page.locator(".cts-view .cts-card")
+    expect_state(view, "Done")
+    expect(view.locator(".cts-outputs tbody tr")).to_have_count(3)
+    # It is there again after a reload.
+    page.goto(f"{lab.url}/lab?token={LAB_TOKEN}")
+    expect(page.locator(".cts-view .cts-card")).to_have_attribute("data-job", job_id, timeout=LONG)
+
+
+def test_search_filters_and_keys(lab, sidebar, page):
+    failed = submit(lab, "for-search", "fail", labels={"run": "needle"})
+    with lab.client() as client:
+        while client.status(failed).state != "error":
+            page.wait_for_timeout(100)
+    shown = sidebar()
+    shown.get_by_role("searchbox").fill("needle")
+    expect(rows(shown)).to_have_count(1, timeout=LONG)
+    shown.get_by_label("Which jobs").select_option("done")
+    expect(shown).to_contain_text("No job matches.", timeout=LONG)
+    shown.get_by_label("Which jobs").select_option("failed")
+    expect(row(shown, "run=needle")).to_contain_text("Failed", timeout=LONG)
+    shown.get_by_role("listbox").focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    expect(page.locator(".cts-view .cts-error")).to_contain_text("exit code 3", timeout=LONG)
+    shown.get_by_role("listbox").focus()
+    page.keyboard.press("/")
+    expect(shown.get_by_role("searchbox")).to_be_focused()
+
+
+def test_status_bar_counts_live_jobs(lab, sidebar, page, tmp_path):
+    release = tmp_path / "release"
+    sidebar()
+    submit(lab, "counted", "until", seconds=str(release))
+    expect(page.locator(".cts-status")).to_have_text(re.compile(r"CTS: \d+ live"), timeout=LONG)
+    release.touch()
+
+
+def test_grouping_is_kept(lab, sidebar, page):
+    submit(lab, "grouped")
+    shown = sidebar()
+    expect(shown.locator(".cts-group").first).to_contain_text("Today", timeout=LONG)
+    with page.expect_response("**/api/settings/cts-jupyter*"):
+        shown.get_by_label("Group by").select_option("image")
+    expect(shown.locator(".cts-group").first).to_contain_text("host/tool")
+    shown = sidebar()
+    expect(shown.locator(".cts-group").first).to_contain_text("host/tool", timeout=LONG)
+    with page.expect_response("**/api/settings/cts-jupyter*"):
+        shown.get_by_label("Group by").select_option("day")
+
+
+@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+def test_sidebar_is_accessible_and_keeps_within_its_width(lab, sidebar, page, theme, shot):
+    errors: list[str] = []
+    page.on("console", lambda line: line.type == "error" and errors.append(line.text))
+    name = f"host/{'a-tool-with-a-very-long-name-' * 4}<img src=x onerror=window.hacked=1>"
+    with lab.client() as client:
+        if "host/long-name" not in {image.name for image in client.images()}:
+            client.register_image("host/long-name", executable=str(SLEEP_THEN_WRITE))
+    long = {"name": name[:100], "x": "<img src=x onerror=window.hacked=1>"}
+    submit(lab, "fails", "fail", image="host/long-name", labels=long)
+    job_id = submit(lab, "axe", image="host/long-name", labels=long)
+    shown = sidebar()
+    page.evaluate(
+        "theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", theme
+    )
+    expect(row(shown, "host/long-name").first).to_be_visible(timeout=LONG)
+    page.evaluate("id => window.jupyterapp.commands.execute('cts:open-job', {id})", job_id)
+    expect_state(page.locator(".cts-view .cts-card"), "Done")
+    kind = theme.split()[-1].lower()
+    shot(f"sidebar-{kind}")
+    page.add_script_tag(path=AXE)
+    found = page.evaluate(
+        "async () => (await axe.run({include: [['.cts-sidebar'], ['.cts-view']]})).violations"
+        ".filter(({impact}) => ['serious', 'critical'].includes(impact))"
+        ".map(({id, nodes}) => `${id}: ${nodes.map(({html}) => html).join(' ')}`)"
+    )
+    assert found == []
+    for width in (320, 190):
+        page.evaluate(
+            "width => { document.querySelector('.cts-sidebar').style.width = `${width}px`; }", width
+        )
+        assert shown.evaluate("e => e.scrollWidth <= e.clientWidth + 1")
+        shot(f"sidebar-{kind}-{width}", shown)
+    assert page.evaluate("window.hacked") is None
+    assert [line for line in errors if "cts" in line.lower()] == []
+
+
+def test_offline_says_so_and_keeps_its_rows(lab, sidebar, page, shot):
+    submit(lab, "before-offline")
+    shown = sidebar()
+    expect(rows(shown).first).to_be_visible(timeout=LONG)
+    expect(shown.locator(".cts-stream")).to_have_text("live", timeout=LONG)
+    lab.stop()
+    expect(shown.locator(".cts-banner")).to_contain_text("What you see is from", timeout=LONG)
+    expect(rows(shown).first).to_be_visible()
+    shot("sidebar-offline", shown)
+    lab.start()
+    expect(shown.locator(".cts-stream")).to_have_text("live", timeout=LONG)
+
+
+def test_two_tabs_have_one_stream(lab, sidebar, page):
+    streams: list[str] = []
+    for tab in (page, page.context.new_page()):
+        tab.on(
+            "request", lambda request: "/cts/events" in request.url and streams.append(request.url)
+        )
+    sidebar()
+    other = page.context.pages[1]
+    other.goto(f"{lab.url}/lab/workspaces/other?token={LAB_TOKEN}&reset")
+    other.wait_for_function("window.jupyterapp?.restored.then(() => true)")
+    other.evaluate("window.jupyterapp.commands.execute('cts:show-jobs')")
+    expect(other.locator(".cts-sidebar .cts-stream")).to_have_text("live", timeout=LONG)
+    job_id = submit(lab, "two-tabs", labels={"seen": "in-both"})
+    for tab in (page, other):
+        expect(row(tab.locator(".cts-sidebar"), "seen=in-both")).to_contain_text(
+            "Done", timeout=LONG
+        )
+    assert len(streams) == 1, job_id
