@@ -183,9 +183,13 @@ def test_person_who_is_no_admin_is_told_whom_to_ask(shell, place, inputs, monkey
     assert "send whoever runs the service this: Please register the image host/zzy" in said
 
 
-def test_argument_that_the_contract_refuses_leads_to_a_program_of_ones_own(shell, inputs, place):
+def test_argument_that_the_contract_refuses_leads_to_a_program_of_ones_own(
+    shell, inputs, place, tmp_path
+):
     said = shell.refusal(
         f"%cts check host/tool -i {inputs} --output-dir {place}o/ {ASKED} -- -outfmt '6 qseqid'"
     )
     assert "'6 qseqid' cannot be an argument of a container: it has a space in it" in said
-    assert "%cts images --register host/NAME FILE" in said
+    remedy = said[said.index("%cts images --register host/NAME FILE") :]
+    (tmp_path / "blast.py").write_text("import subprocess\n")
+    shell(remedy.replace("NAME", "blast").replace("FILE", "blast.py"))

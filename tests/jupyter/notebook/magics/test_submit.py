@@ -209,17 +209,19 @@ def test_folder_of_a_live_job_is_refused_before_anything_is_in_it(shell, submit,
     assert f"Your job {live.id[:8]} (" in shell.refusal(
         f"%cts resubmit {live.id} --output-dir {place}out/"
     )
-    assert isinstance(shell(submit(out="outer/")), Job)
+    shell(submit(out="outer/")).wait(60)
     live.cancel()
     live.wait(60)
-    assert isinstance(shell(submit("wait /output_files/o", out="out/deep")), Job)
-    shell("%cts cancel -")
+    again = shell(submit("wait /output_files/o", out="out/deep"))
+    again.cancel()
+    again.wait(60)
 
 
 def test_submission_that_is_not_shown_prints_its_job(shell, submit):
     ran = shell.run(f"job = {submit()}")
     (line,) = ran.out.splitlines()
     assert re.fullmatch(rf"Job {shell.names['job'].id[:8]}: [A-Z][\w ]+", line)
+    shell.names["job"].wait(60)
 
 
 def test_job_is_bound_when_its_watch_is_interrupted_or_it_cannot_be_followed(
