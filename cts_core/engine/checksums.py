@@ -1,7 +1,7 @@
 """Computes checksums that users ask for, in the background: of many objects, and on after a restart.
 
-A request is in the records. Each server takes leases on requests that run and computes their checksums, one object after the
-other; computing one twice does no harm. A lease saves double work.
+A request is in the records. Each server takes leases on requests that run, one of each user at a time, and computes their
+checksums, one object after the other; computing one twice does no harm. A lease saves double work.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import functools
 import logging
 import uuid
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from datetime import timedelta
 from http import HTTPStatus
 
@@ -33,6 +33,7 @@ from cts_core.model.checksums import (
     ComputationState,
     FileChecksum,
     FileResult,
+    RunningChecksums,
     TaskState,
 )
 from cts_core.model.event import ChecksumProgress
@@ -45,7 +46,7 @@ log = logging.getLogger(__name__)
 MAX_RUNNING = 10
 """Requests of one user that run."""
 MAX_TASKS = 10
-"""Requests that one server computes; others wait, or are computed by other servers."""
+"""Requests, each of another user, that one server computes; others wait, or are computed by other servers."""
 AT_ONCE = 2
 """Objects that one server reads for this at the same time."""
 LEASE = timedelta(seconds=30)
@@ -60,6 +61,20 @@ NEXT_TRY_SECONDS = 30.0
 """The delay before the objects of a request that failed so are tried again, behind all others of it."""
 RETRY_AFTER_SECONDS = 10
 """When a client that has too many requests may try again."""
+
+
+def choose(
+    running: Sequence[RunningChecksums], computed: Container[str], turns: Mapping[str, int]
+) -> Sequence[str]:
+    """Return the requests to compute, at most ``MAX_TASKS``: one of each user, the users in turn.
+
+    ``running`` are those that may be had, oldest first. Those that are computed already go on; ``turns`` has a number
+    by user, the lowest of whom comes first.
+    """
+    chosen: dict[str, str] = {}
+    for each in sorted(running, key=lambda r: (r.id not in computed, turns.get(r.user, 0))):
+        chosen.setdefault(each.user, each.id)
+    return list(chosen.values())[:MAX_TASKS]
 
 
 class Checksums:
@@ -85,6 +100,11 @@ class Checksums:
         self._wake = asyncio.Event()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         """By the id of a request, what computes it here."""
+        self._ending: set[str] = set()
+        """Requests of which every object has been computed here, and whose end is not yet stored and published."""
+        self._turns: dict[str, int] = {}
+        """By the user of requests that wait or are computed here: the number of the latest of them that began."""
+        self._begun = 0
         self._loop: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -159,21 +179,29 @@ class Checksums:
 
     async def _advance(self) -> None:
         """Take leases on requests that run, renew those that are held, and compute these alone."""
-        running = await self._store.running_checksums()
-        others = [task_id for task_id in running if task_id not in self._tasks]
-        wanted = [task_id for task_id in running if task_id in self._tasks]
-        wanted += others[: MAX_TASKS - len(self._tasks)]
         now = await self._store.now()
+        running = await self._store.running_checksums(self._owner, now=now)
+        users = {each.id: each.user for each in running}
+        self._turns = {user: self._turns.get(user, 0) for user in users.values()}
+        wanted = choose(running, self._tasks, self._turns)
         mine = await self._store.take_checksums(wanted, self._owner, now=now, until=now + LEASE)
-        for task_id in self._tasks.keys() - mine:
+        # One that is ending does not run any more, but its end is still to be published.
+        for task_id in self._tasks.keys() - mine - self._ending:
             self._tasks[task_id].cancel()
-        for task_id in mine - self._tasks.keys():
-            task = asyncio.create_task(self._compute(task_id), name=f"checksums-{task_id}")
-            self._tasks[task_id] = task
-            task.add_done_callback(functools.partial(self._forget, task_id))
+        for task_id in wanted:
+            if task_id in mine and task_id not in self._tasks:
+                self._begin(task_id)
+                self._turns[users[task_id]] = self._begun
+
+    def _begin(self, task_id: str) -> None:
+        task = asyncio.create_task(self._compute(task_id), name=f"checksums-{task_id}")
+        self._begun += 1
+        self._tasks[task_id] = task
+        task.add_done_callback(functools.partial(self._forget, task_id))
 
     def _forget(self, task_id: str, _: asyncio.Task[None]) -> None:
         del self._tasks[task_id]
+        self._ending.discard(task_id)
         # Another request may begin.
         self._wake.set()
 
@@ -181,6 +209,7 @@ class Checksums:
         try:
             task = await self._store.get_checksums(task_id)
             await self._compute_files(task)
+            self._ending.add(task_id)
             if await self._store.end_checksums(task_id, TaskState.ENDED):
                 self._publish(task.model_copy(update={"state": TaskState.ENDED}), ())
         except CTSError as e:

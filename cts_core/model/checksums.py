@@ -77,6 +77,13 @@ class ChecksumSummary(BaseModel):
     created: UTCTime
 
 
+class RunningChecksums(BaseModel):
+    """A request that runs, and its user."""
+
+    id: str
+    user: str
+
+
 class ChecksumTasks(Record):
     """The caller's latest requests, newest first."""
 

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from cts_core.model.checksums import ChecksumSummary, ChecksumTask, FileResult, TaskState
+from cts_core.model.checksums import (
+    ChecksumSummary,
+    ChecksumTask,
+    FileResult,
+    RunningChecksums,
+    TaskState,
+)
 from cts_core.model.event import JobEvent
 from cts_core.model.image import Image
 from cts_core.model.job import MetaValue
@@ -142,8 +148,8 @@ class ChecksumRecords(Protocol):
     async def list_checksums(self, user: str) -> list[ChecksumSummary]:
         """Return the user's requests, newest first."""
 
-    async def running_checksums(self) -> list[str]:
-        """Return the ids of all requests that run, oldest first."""
+    async def running_checksums(self, owner: str, *, now: datetime) -> list[RunningChecksums]:
+        """Return the requests that run and that no other owner has a lease on, oldest first."""
 
     async def take_checksums(
         self, task_ids: Collection[str], owner: str, *, now: datetime, until: datetime

@@ -56,7 +56,12 @@ async def test_requests_are_listed_and_run_oldest_first(store):
     assert await store.end_checksums(tasks[1].id, TaskState.CANCELED)
     assert not await store.end_checksums(tasks[1].id, TaskState.ENDED)
     assert (await store.get_checksums(tasks[1].id)).state is TaskState.CANCELED
-    assert (await store.running_checksums())[:2] == [tasks[2].id, tasks[0].id]
+    running = await store.running_checksums("a", now=NOON)
+    assert [(each.id, each.user) for each in running[:2]] == [
+        (tasks[2].id, "ana"),
+        (tasks[0].id, "ana"),
+    ]
+    assert running[2].user == "bob"
     assert await store.list_checksums("eve") == []
 
 
@@ -67,6 +72,15 @@ async def test_one_server_computes_a_request(store, other):
     assert await store.take_checksums(both[:1], "a", now=NOON, until=until) == {first.id}
     assert await other.take_checksums(both, "b", now=NOON, until=until) == {second.id}
     assert await store.take_checksums(both, "a", now=NOON, until=until + SECOND) == {first.id}
+    for owner, now, free in (
+        ("a", NOON, {first.id}),
+        ("b", NOON, {second.id}),
+        ("c", NOON, set()),
+        ("c", until, {second.id}),
+        ("c", until + SECOND, set(both)),
+    ):
+        running = await store.running_checksums(owner, now=now)
+        assert {each.id for each in running} == free
     # The first server is gone.
     assert await other.take_checksums(both, "b", now=until, until=until) == {second.id}
     later = until + SECOND

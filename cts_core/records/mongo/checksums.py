@@ -5,10 +5,17 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection
 from datetime import datetime
+from typing import Any
 
 from pymongo.errors import DuplicateKeyError
 
-from cts_core.model.checksums import ChecksumSummary, ChecksumTask, FileResult, TaskState
+from cts_core.model.checksums import (
+    ChecksumSummary,
+    ChecksumTask,
+    FileResult,
+    RunningChecksums,
+    TaskState,
+)
 from cts_core.records.errors import no_such_checksums
 from cts_core.records.mongo import documents
 from cts_core.records.mongo.connection import Collections
@@ -91,10 +98,16 @@ async def listing(db: Collections, user: str) -> list[ChecksumSummary]:
     ]
 
 
-async def running(db: Collections) -> list[str]:
-    """Return the ids of all requests that run, oldest first."""
-    cursor = db.checksums.find(_RUNNING, {"_id": 0, "id": 1}, hint=list(RUNNING_CHECKSUMS))
-    return [found["id"] async for found in cursor.sort(RUNNING_CHECKSUMS)]
+async def running(db: Collections, owner: str, now: datetime) -> list[RunningChecksums]:
+    """Return the requests that run and that no other owner has a lease on, oldest first."""
+    free = {**_RUNNING, **_is_free(owner, now)}
+    fields = {"_id": 0, "id": 1, "user": 1}
+    cursor = db.checksums.find(free, fields, hint=list(RUNNING_CHECKSUMS))
+    return [RunningChecksums.model_validate(d) async for d in cursor.sort(RUNNING_CHECKSUMS)]
+
+
+def _is_free(owner: str, now: datetime) -> dict[str, Any]:
+    return {"$or": [{"lease": None}, {"lease.owner": owner}, {"lease.until": {"$lte": now}}]}
 
 
 async def take(
@@ -102,9 +115,8 @@ async def take(
 ) -> set[str]:
     """Take or renew the leases that no other owner holds; return the running requests that ``owner`` holds then."""
     tasks = {"id": {"$in": list(task_ids)}, **_RUNNING}
-    is_free = [{"lease": None}, {"lease.owner": owner}, {"lease.until": {"$lte": now}}]
     await db.checksums.update_many(
-        {**tasks, "$or": is_free}, {"$set": {"lease": {"owner": owner, "until": until}}}
+        {**tasks, **_is_free(owner, now)}, {"$set": {"lease": {"owner": owner, "until": until}}}
     )
     held = db.checksums.find({**tasks, "lease.owner": owner}, {"_id": 0, "id": 1})
     return {found["id"] async for found in held}

@@ -11,7 +11,13 @@ from datetime import datetime
 from typing_extensions import override
 
 from cts_core.config.sections import MongoSettings
-from cts_core.model.checksums import ChecksumSummary, ChecksumTask, FileResult, TaskState
+from cts_core.model.checksums import (
+    ChecksumSummary,
+    ChecksumTask,
+    FileResult,
+    RunningChecksums,
+    TaskState,
+)
 from cts_core.model.event import JobEvent
 from cts_core.model.image import Image
 from cts_core.model.job import MetaValue
@@ -419,9 +425,9 @@ class MongoStore(RecordStore):
             return await checksums.listing(db, user)
 
     @override
-    async def running_checksums(self) -> list[str]:
+    async def running_checksums(self, owner: str, *, now: datetime) -> list[RunningChecksums]:
         async with self._use() as db:
-            return await checksums.running(db)
+            return await checksums.running(db, owner, now)
 
     @override
     async def take_checksums(

@@ -7,13 +7,22 @@ import sqlite3
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
-from cts_core.model.checksums import ChecksumSummary, ChecksumTask, FileResult, TaskState
+from cts_core.model.checksums import (
+    ChecksumSummary,
+    ChecksumTask,
+    FileResult,
+    RunningChecksums,
+    TaskState,
+)
 from cts_core.records.errors import no_such_checksums
 from cts_core.records.sqlite import rows
 from cts_core.records.store import MAX_CHECKSUM_TASKS
 
 LISTING = "SELECT id, state, created FROM checksums WHERE user = ? ORDER BY created DESC, id DESC"
-RUNNING = "SELECT id FROM checksums WHERE state = 'running' ORDER BY created, id"
+_IS_FREE = "(owner IS NULL OR owner = :owner OR until <= :now)"
+RUNNING = f"""
+SELECT id, user FROM checksums WHERE state = 'running' AND {_IS_FREE} ORDER BY created, id
+"""  # noqa: S608 - made of the constant above
 FILES = "SELECT result FROM checksum_files WHERE task_id = ? ORDER BY number"
 _COUNT_RUNNING = "SELECT count(*) FROM checksums WHERE user = ? AND state = 'running'"
 _DELETE_OLDEST = """
@@ -22,11 +31,10 @@ DELETE FROM checksums WHERE id IN (
     ORDER BY created DESC, id DESC LIMIT -1 OFFSET ?
 )
 """
-_TAKE = """
+_TAKE = f"""
 UPDATE checksums SET owner = :owner, until = :until
-WHERE id IN (SELECT value FROM json_each(:tasks)) AND state = 'running'
-AND (owner IS NULL OR owner = :owner OR until <= :now)
-"""
+WHERE id IN (SELECT value FROM json_each(:tasks)) AND state = 'running' AND {_IS_FREE}
+"""  # noqa: S608 - made of the constant above
 _HELD = """
 SELECT id FROM checksums
 WHERE id IN (SELECT value FROM json_each(?)) AND state = 'running' AND owner = ?
@@ -77,9 +85,10 @@ def listing(db: sqlite3.Connection, user: str) -> list[ChecksumSummary]:
     ]
 
 
-def running(db: sqlite3.Connection) -> list[str]:
-    """Return the ids of all requests that run, oldest first."""
-    return [row["id"] for row in db.execute(RUNNING)]
+def running(db: sqlite3.Connection, owner: str, now: datetime) -> list[RunningChecksums]:
+    """Return the requests that run and that no other owner has a lease on, oldest first."""
+    found = db.execute(RUNNING, {"owner": owner, "now": rows.to_number(now)})
+    return [RunningChecksums(id=row["id"], user=row["user"]) for row in found]
 
 
 def take(

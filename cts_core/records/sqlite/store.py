@@ -10,7 +10,13 @@ from pathlib import Path
 from typing_extensions import override
 
 from cts_core.clock import utc_now
-from cts_core.model.checksums import ChecksumSummary, ChecksumTask, FileResult, TaskState
+from cts_core.model.checksums import (
+    ChecksumSummary,
+    ChecksumTask,
+    FileResult,
+    RunningChecksums,
+    TaskState,
+)
 from cts_core.model.event import JobEvent
 from cts_core.model.image import Image
 from cts_core.model.job import MetaValue
@@ -387,8 +393,8 @@ class SQLiteStore(RecordStore):
         return await self._read(lambda db: checksums.listing(db, user))
 
     @override
-    async def running_checksums(self) -> list[str]:
-        return await self._read(checksums.running)
+    async def running_checksums(self, owner: str, *, now: datetime) -> list[RunningChecksums]:
+        return await self._read(lambda db: checksums.running(db, owner, now))
 
     @override
     async def take_checksums(

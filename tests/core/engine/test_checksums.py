@@ -11,9 +11,15 @@ import pytest
 
 from cts_core import errors
 from cts_core.engine import checksums
-from cts_core.engine.checksums import MAX_RUNNING, TRIES
+from cts_core.engine.checksums import MAX_RUNNING, MAX_TASKS, TRIES, Checksums, choose
 from cts_core.identity.identity import User
-from cts_core.model.checksums import ChecksumTask, ComputationState, FileChecksum, TaskState
+from cts_core.model.checksums import (
+    ChecksumTask,
+    ComputationState,
+    FileChecksum,
+    RunningChecksums,
+    TaskState,
+)
 from cts_core.model.event import ChecksumProgress
 from cts_core.objects.directory import DirectoryStore
 from cts_core.worker.checksum import crc64nvme_text
@@ -229,6 +235,91 @@ async def test_requests_are_bounded(
     for task in (await harness.engine.checksums.list(harness.user)).tasks:
         await ended(harness, task.id)
     assert await request(harness, paths)
+
+
+def second_server(harness: EngineHarness) -> Checksums:
+    """Return what computes checksums at another server of the same records and objects."""
+    first = harness.engine.checksums
+    return Checksums(
+        first._store, first._objects, first._access, first._hub, is_away=first._is_away
+    )
+
+
+async def until_held(*servers: Checksums, count: int) -> list[set[str]]:
+    """Return the requests that each server computes, once they are so many together."""
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        while sum(len(server._tasks) for server in servers) < count:
+            await asyncio.sleep(0.01)
+    return [set(server._tasks) for server in servers]
+
+
+async def test_servers_share_requests(
+    harness: EngineHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = HeldStore(harness, monkeypatch)
+    paths = await without_checksums(harness, tmp_path / "home", "a")
+    first, second = harness.engine.checksums, second_server(harness)
+    files = [FileChecksum(file=paths[0])]
+    asked = [await first.request(User(f"user{n}"), files) for n in range(MAX_TASKS + 1)]
+    (computed,) = await until_held(first, count=MAX_TASKS)
+    assert computed == set(asked[:MAX_TASKS])
+    await second.start()
+    try:
+        assert await until_held(first, second, count=MAX_TASKS + 1) == [computed, {asked[-1]}]
+    finally:
+        await second.stop()
+    held.may_go_on.set()
+
+
+async def test_many_requests_of_a_user_keep_no_other_waiting(
+    harness: EngineHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = HeldStore(harness, monkeypatch)
+    paths = await without_checksums(harness, tmp_path / "home", "a", "b")
+    service = harness.engine.checksums
+    mine = [await request(harness, paths[:1]) for _ in range(MAX_RUNNING)]
+    await held.until_begun()
+    bobs = await service.request(BOB, [FileChecksum(file=paths[1])])
+    assert await until_held(service, count=2) == [{mine[0], bobs}]
+    held.may_go_on.set()
+    for task_id in mine:
+        assert (await ended(harness, task_id)).files[0].state is DONE
+    assert held.begun == paths
+
+
+def test_users_have_turns() -> None:
+    running = [
+        RunningChecksums(id=f"{user}{n}", user=user)
+        for user in ("ana", *(f"u{n}" for n in range(MAX_TASKS)))
+        for n in range(2)
+    ]
+    others = [f"u{n}0" for n in range(MAX_TASKS)]
+    assert choose(running, (), {}) == ["ana0", *others[:-1]]
+    # What is computed goes on, and of the others who has waited longest is next.
+    assert choose(running, {"u31"}, {"ana": 1, "u3": 2}) == ["u31", *others[:3], *others[4:]]
+
+
+async def test_the_end_is_told_also_when_the_request_is_looked_at_just_then(
+    harness: EngineHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = harness.engine.checksums
+    end = service._store.end_checksums
+
+    async def looked_at(task_id: str, state: TaskState) -> bool:
+        is_ended = await end(task_id, state)
+        await service._advance()
+        await asyncio.sleep(0)  # a cancellation would hit here
+        return is_ended
+
+    monkeypatch.setattr(service._store, "end_checksums", looked_at)
+    paths = await without_checksums(harness, tmp_path / "home", "a")
+    async with harness.engine.hub.subscribe("ana") as events:
+        await request(harness, paths)
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            async for event in events:
+                assert isinstance(event, ChecksumProgress)
+                if event.state is TaskState.ENDED:
+                    break
 
 
 async def test_a_user_gives_checksums_to_their_own_objects_alone(tmp_path: Path) -> None:

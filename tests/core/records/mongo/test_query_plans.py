@@ -247,6 +247,14 @@ TABLE: dict[str, tuple[Call, list[Plan]]] = {
         lambda s: s.find_image("host/tool", digest=DIGEST, tag=None),
         [Plan("UNIQUE_IMAGE_DIGEST_INDEX", "any")],
     ),
+    "requests for checksums that run": (
+        lambda s: s.running_checksums("server", now=NOON),
+        [Plan("cts_running", "index")],
+    ),
+    "a user's requests for checksums": (
+        lambda s: s.list_checksums("ana"),
+        [Plan("cts_user", "index")],
+    ),
     "last look": (lambda s: s.last_look("ana"), [Plan("cts_user", "any")]),
 }
 """Every query on collections that grow. Images, reference data and sites are few, and read whole."""
