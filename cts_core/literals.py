@@ -6,7 +6,8 @@ CTS puts in paths where a parameter names files; a path that is written out is p
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from itertools import islice
 
 from cts_core.model.parameters import Parameters
 from cts_core.mounts import Mounts
@@ -20,6 +21,7 @@ _SYSTEM = frozenset(
 )
 """The folders that any Linux may have."""
 _MAX_NAMED = 5
+_MAX_WARNINGS = 20
 
 
 def literal_warnings(params: Parameters, plans: Sequence[ContainerPlan]) -> list[str]:
@@ -28,17 +30,29 @@ def literal_warnings(params: Parameters, plans: Sequence[ContainerPlan]) -> list
         # A draft with other problems has no plans yet.
         return []
     mounts = plans[0].mounts
-    places = [_places(plan) for plan in plans]
+    paths = list(dict.fromkeys(_paths(params)))
+    holders = _holders(plans, {place for path in paths if (place := _below(mounts.inputs, path))})
     warnings = []
-    for path in dict.fromkeys(_paths(params)):
+    for path in paths:
         place = _below(mounts.inputs, path)
         if place:
-            lacking = [number for number, has in enumerate(places) if place not in has]
-            if lacking:
-                warnings.append(_missing_input(path, lacking, len(plans)))
+            if len(holders[place]) < len(plans):
+                warnings.append(_missing_input(path, holders[place], len(plans)))
         elif _is_outside(path, mounts):
             warnings.append(_no_mount(path, mounts))
+    if len(warnings) > _MAX_WARNINGS:
+        more = len(warnings) - _MAX_WARNINGS
+        warnings[_MAX_WARNINGS:] = [f"{more} more paths are written out that containers lack"]
     return warnings
+
+
+def _holders(plans: Sequence[ContainerPlan], places: set[str]) -> dict[str, set[int]]:
+    """Return the numbers of the containers that have each of these places below the input mount point."""
+    holders: dict[str, set[int]] = {place: set() for place in places}
+    for number, plan in enumerate(plans):
+        for place in places & _places(plan):
+            holders[place].add(number)
+    return holders
 
 
 def _paths(params: Parameters) -> Iterator[str]:
@@ -67,14 +81,15 @@ def _is_outside(path: str, mounts: Mounts) -> bool:
     return not is_mounted and path.strip("/") != "" and path.split("/")[1] not in _SYSTEM
 
 
-def _missing_input(path: str, numbers: Sequence[int], count: int) -> str:
-    if len(numbers) == count:
+def _missing_input(path: str, holders: Collection[int], count: int) -> str:
+    if not holders:
         return (
             f"{path} is written out, and no input is placed there: containers find their inputs and their "
             "manifest there, and nothing else. Name the file among the inputs, or correct the path"
         )
-    more = f" and {len(numbers) - _MAX_NAMED} more" if len(numbers) > _MAX_NAMED else ""
-    named = ", ".join(map(str, numbers[:_MAX_NAMED])) + more
+    first = islice((number for number in range(count) if number not in holders), _MAX_NAMED)
+    unnamed = count - len(holders) - _MAX_NAMED
+    named = ", ".join(map(str, first)) + (f" and {unnamed} more" if unnamed > 0 else "")
     return (
         f"{path} is written out, and container {named} of {count} does not have it: each container has its own part of "
         "the inputs alone. Use one container, or put what all need into the image or reference data"

@@ -36,6 +36,14 @@ _FACTOR = 2
 _KILLED = 137
 """The exit code of a program that was killed: at sites that measure no memory, mostly for want of it."""
 _GIGABYTE = 1_000_000_000
+_MEMORY = re.compile(rf"{re.escape(MORE_MEMORY)}|it asked for \d+ MiB of memory and used ")
+_RUNTIME = re.compile(
+    rf"{re.escape(LONGER_RUNTIME)}|The container was stopped: .*, and its limit is \d"
+)
+_CHANGED = re.compile(
+    rf"{re.escape(CHANGED)}|The expected CRC64/N[MV]{{2}}E checksum '.*' for the path '.*' does not match"
+)
+"""By the sentences of today, and by those that earlier versions stored and workers of them still report."""
 _VARIABLE = re.compile(r"'[^']*'|\d[\d.]*( (bytes|[kMGTP]?B|min|[dhs])\b)?")
 """What differs in the errors of containers that failed for one reason: names, and sizes and times."""
 
@@ -199,11 +207,11 @@ def _mend(
             f"Submit it with arguments, or an environment, by which the program writes its results below {job.output_mount}.",
             None,
         )
-    if MORE_MEMORY in error or (not error and exit_code == _KILLED):
+    if _MEMORY.search(error) or (not error and exit_code == _KILLED):
         return _more_memory(job)
-    if LONGER_RUNTIME in error:
+    if _RUNTIME.search(error):
         return _longer_runtime(job, unfinished)
-    if CHANGED in error:
+    if _CHANGED.search(error):
         return (
             "Submit it again with the input as it is now.",
             Resubmission(refresh_inputs=True),

@@ -281,7 +281,8 @@ class Driver:
             await self._store.set_wait(job_ids, wait)
 
     async def _start_alone(self, job: JobSummary) -> None:
-        if self._may_ask_site(job):
+        # It may have waited for its turn for longer than its lease.
+        if job.id in self._leases and self._may_ask_site(job):
             async with self._alone(job):
                 await self._start(job)
 

@@ -233,7 +233,7 @@ class Submissions:
                 await self._check_output(user, job)
             job, objects = await run_in_pool(_check_inputs, job, await inputs, problems)
             plans: Sequence[ContainerPlan] = ()
-            if image is not None:
+            if not problems.has("params") and image is not None:
                 with problems.at("input_files"):
                     plans = await run_in_pool(plan_job, job, image)
             warnings: list[str] = []

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-from contextlib import suppress
 
-from cts_core.concurrency import run_in_pool
+from cts_core.concurrency import cancel_and_wait, run_in_pool
 from cts_core.engine.access import check_owner
 from cts_core.engine.logs import Logs, LogSpan
 from cts_core.engine.sites import SiteDirectory
@@ -53,16 +52,18 @@ class Explanations:
             output_mount=job.job_input.params.output_mount_point,
             max_cpu_hours=self._max_cpu_hours,
         )
-        tails: dict[int, LogTail] = {}
         numbers = await run_in_pool(logs_to_read, facts, containers)
+        limits = asyncio.create_task(self._limits(job.cluster))
+        tails = {n: asyncio.create_task(self._tail(user, job, n)) for n in numbers}
+        try:
+            await asyncio.wait({limits, *tails.values()}, timeout=WHY_SECONDS)
+        finally:
+            await cancel_and_wait(limits, *tails.values())
         # What was read in time is shown.
-        with suppress(TimeoutError):
-            async with asyncio.timeout(WHY_SECONDS):
-                limits = await self._limits(job.cluster)
-                facts = dataclasses.replace(facts, limits=limits)
-                for number in numbers:
-                    tails[number] = await self._tail(user, job, number)
-        return await run_in_pool(explain, facts, containers, tails)
+        if not limits.cancelled():
+            facts = dataclasses.replace(facts, limits=limits.result())
+        read = {number: tail.result() for number, tail in tails.items() if not tail.cancelled()}
+        return await run_in_pool(explain, facts, containers, read)
 
     async def _limits(self, cluster: SiteName) -> SiteLimits | None:
         try:

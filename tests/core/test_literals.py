@@ -81,3 +81,9 @@ def test_folder_of_an_input_root() -> None:
         params={"args": ["/input_files/in", "/input_files/in/a.fa"]},
     ).job_input
     assert literal_warnings(job.params, plan_job(job, make_image().for_job())) == []
+
+
+def test_warnings_are_bounded() -> None:
+    warnings = _warnings(*(f"/input_files/none-{number}" for number in range(50)))
+    assert len(warnings) == 21
+    assert warnings[-1] == "30 more paths are written out that containers lack"

@@ -102,6 +102,32 @@ def test_job_without_outputs_names_the_folder_and_where_it_wrote(log, words):
     assert found.fix is None
 
 
+EARLIER = [
+    (
+        "The container was stopped: it asked for 100 MiB of memory and used 120 MiB.",
+        {"memory": 16_000_000_000},
+    ),
+    (
+        "The container was stopped: it asked for 100 MiB of memory and used more; 90 MiB were measured last.",
+        {"memory": 16_000_000_000},
+    ),
+    (
+        "The container was stopped: it ran for 1 h 2 min, and its limit is 1 h.",
+        {"runtime": timedelta(hours=2)},
+    ),
+    (
+        "The expected CRC64/NMVE checksum 'a' for the path 'data/x' does not match the actual checksum 'b'",
+        {"refresh_inputs": True},
+    ),
+]
+
+
+@pytest.mark.parametrize(("error", "fix"), EARLIER)
+def test_sentences_of_earlier_versions_are_known(error, fix):
+    found = explain(JOB, [Container(0, error=error), Container(1, "complete", 0)], {})
+    assert found.fix == Resubmission(failed=True, **fix)
+
+
 MEMORY, RUNTIME = Container(0, error=f"It. {MORE_MEMORY}"), Container(0, error=LONGER_RUNTIME)
 
 
