@@ -16,6 +16,7 @@ import {
 import type { ServiceError } from "../service/errors";
 import type { JobStore, JobView } from "../store/jobs";
 import { CancelButton } from "./CancelButton";
+import { FixButton } from "./FixButton";
 import { LogView } from "./LogView";
 import { OutputTable } from "./OutputTable";
 import { ProgressLine } from "./ProgressLine";
@@ -34,16 +35,18 @@ interface Props {
   id: string;
   /** The service's name for people. */
   service: string;
+  /** Opens another job. */
+  open?: ((id: string) => void) | undefined;
   /** Told whether the job could be loaded, and if not, why. */
   onLoad?: (view: Pick<JobView, "job" | "error">) => void;
 }
 
 /** A job: its state, progress, reason of failure, outputs, logs and history, as they are now. */
-export function JobCard({ store, id, service, onLoad }: Props): ReactNode {
+export function JobCard({ store, id, service, open, onLoad }: Props): ReactNode {
   const view = useJob(store, id);
   const { job, error } = view;
   useEffect(() => onLoad?.({ job, error }), [job, error, onLoad]);
-  return job ? <Loaded store={store} view={view} job={job} service={service} /> : null;
+  return job ? <Loaded store={store} view={view} job={job} service={service} open={open} /> : null;
 }
 
 function Loaded({
@@ -51,10 +54,11 @@ function Loaded({
   view,
   job,
   service,
+  open,
 }: Omit<Props, "id"> & { view: JobView; job: JobPreview }): ReactNode {
   const tr = useTranslator();
   const [refused, setRefused] = useState("");
-  const { counts, containers, reasons, outputs, error } = view;
+  const { counts, containers, reasons, fix, outputs, error } = view;
   const { id, job_input: request, warnings = [] } = job;
   const state = shownState(job.state, counts);
   const total = request.num_containers;
@@ -85,7 +89,11 @@ function Loaded({
         </div>
       </header>
       <ProgressLine total={total} counts={counts} />
-      {job.state === "error" && <WhyBox reasons={reasons} />}
+      {job.state === "error" && (
+        <WhyBox reasons={reasons}>
+          {fix && <FixButton fix={fix} resubmit={(key) => store.resubmit(id, fix, key)} open={open} />}
+        </WhyBox>
+      )}
       {warnings.length > 0 && (
         <div className="cts-warnings">
           {warnings.map((warning) => (

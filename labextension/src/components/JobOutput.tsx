@@ -8,6 +8,7 @@ interface Props {
   store: JobStore;
   id: string;
   service: string;
+  open: (id: string) => void;
   onLoad: (view: Pick<JobView, "job" | "error">) => void;
 }
 

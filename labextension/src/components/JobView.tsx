@@ -8,15 +8,16 @@ interface Props {
   store: JobStore;
   id: string;
   service: string;
+  open: (id: string) => void;
 }
 
 /** A job in a place of its own. */
-export function JobView({ store, id, service }: Props): ReactNode {
+export function JobView({ store, id, service, open }: Props): ReactNode {
   const tr = useTranslator();
   const { job, error } = useJob(store, id);
   return (
     <div className="cts-view">
-      <JobCard store={store} id={id} service={service} />
+      <JobCard store={store} id={id} service={service} open={open} />
       {!job && (
         <p className="cts-empty" role="status">
           {error ? explainGone(error, tr) : tr.__("Loading …")}

@@ -31,7 +31,13 @@ function formatInputs({ inputs, input_count: count }: Reason, tr: Translator): s
 }
 
 /** Why a job failed, by groups of containers, with what to do about each. */
-export function WhyBox({ reasons }: { reasons: readonly Reason[] }): ReactNode {
+export function WhyBox({
+  reasons,
+  children,
+}: {
+  reasons: readonly Reason[];
+  children?: ReactNode;
+}): ReactNode {
   const tr = useTranslator();
   const hidden = reasons.length - MAX_REASONS;
   return (
@@ -41,6 +47,7 @@ export function WhyBox({ reasons }: { reasons: readonly Reason[] }): ReactNode {
         <ReasonGroup key={n} reason={reason} />
       ))}
       {hidden > 0 && <p>{tr._n("and %1 other reason", "and %1 other reasons", hidden)}</p>}
+      {children}
     </div>
   );
 }

@@ -13,7 +13,7 @@ import { MIME_TYPE, JobOutputWidget } from "./mime";
 import { notify } from "./notify";
 import { sidebar } from "./sidebar";
 import { status } from "./status";
-import { ICTS } from "./tokens";
+import { ICTS, OPEN_JOB } from "./tokens";
 import { view } from "./view";
 
 const TEXTS = "cts_jupyter";
@@ -31,7 +31,12 @@ const service: JupyterFrontEndPlugin<ICTS> = {
     const root = new URL(URLExt.join(settings.baseUrl, "cts/"), location.href).href;
     const server = new ServerService(root, (url, init) => ServerConnection.makeRequest(url, init, settings));
     const tr = (translator ?? nullTranslator).load(TEXTS);
-    return { tr, name: tr.__("this Jupyter server"), store: new JobStore(server, new EventStream(server)) };
+    return {
+      tr,
+      name: tr.__("this Jupyter server"),
+      store: new JobStore(server, new EventStream(server)),
+      open: (id) => void app.commands.execute(OPEN_JOB, { id }),
+    };
   },
 };
 

@@ -54,13 +54,14 @@ export class JobOutputWidget extends Panel implements IRenderMime.IRenderer {
   }
 
   private makeCard({ id, service }: Shown): Widget {
-    const { store, tr } = this.cts;
+    const { store, tr, open } = this.cts;
     const card = ReactWidget.create(
       <TranslatorContext.Provider value={tr}>
         <JobOutput
           store={store}
           id={id}
           service={service}
+          open={open}
           onLoad={({ job }) => {
             this.snapshot.setHidden(job !== null);
           }}

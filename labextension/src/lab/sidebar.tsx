@@ -12,7 +12,7 @@ import { TranslatorContext } from "../components/context";
 import { GROUPINGS, type Grouping } from "../rules/groups";
 import { JobList } from "../store/list";
 import { jobsIcon } from "./icon";
-import { ICTS, OPEN_JOB, SHOW_JOBS } from "./tokens";
+import { ICTS, SHOW_JOBS } from "./tokens";
 
 const ID = "cts-jupyter:sidebar";
 const RANK = 220;
@@ -24,7 +24,6 @@ class Sidebar extends ReactWidget {
 
   constructor(
     private readonly cts: ICTS,
-    private readonly open: (id: string) => void,
     private readonly setGrouping: (grouping: Grouping) => void,
   ) {
     super();
@@ -54,7 +53,7 @@ class Sidebar extends ReactWidget {
           list={this.list}
           grouping={this.grouping}
           setGrouping={this.setGrouping}
-          open={this.open}
+          open={this.cts.open}
         />
       </TranslatorContext.Provider>
     );
@@ -85,14 +84,10 @@ export const sidebar: JupyterFrontEndPlugin<void> = {
       widget.grouping = grouping;
       widget.update();
     };
-    const widget = new Sidebar(
-      cts,
-      (id) => void commands.execute(OPEN_JOB, { id }),
-      (grouping) => {
-        show(grouping);
-        void settings?.set("grouping", grouping);
-      },
-    );
+    const widget = new Sidebar(cts, (grouping) => {
+      show(grouping);
+      void settings?.set("grouping", grouping);
+    });
     void registry?.load(ID).then((loaded) => {
       settings = loaded;
       const read = (): void => {

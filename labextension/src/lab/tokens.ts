@@ -9,6 +9,8 @@ export interface ICTS {
   readonly tr: Translator;
   /** The service's name for people. */
   readonly name: string;
+  /** Opens a job in the main area. */
+  readonly open: (id: string) => void;
 }
 
 export const ICTS = new Token<ICTS>(

@@ -20,7 +20,7 @@ class JobWidget extends MainAreaWidget<ReactWidget> {
   ) {
     const content = ReactWidget.create(
       <TranslatorContext.Provider value={cts.tr}>
-        <JobView store={cts.store} id={jobId} service={cts.name} />
+        <JobView store={cts.store} id={jobId} service={cts.name} open={cts.open} />
       </TranslatorContext.Provider>,
     );
     content.node.style.overflow = "auto";

@@ -18,7 +18,8 @@ export interface IService {
   url(path: string, query?: Query): string;
   get<T>(path: string, query?: Query, signal?: AbortSignal): Promise<T>;
   put(path: string, body?: unknown): Promise<void>;
-  post<T>(path: string, body: unknown): Promise<T>;
+  /** `key` makes a request that is sent again the same request. */
+  post<T>(path: string, body: unknown, key?: string): Promise<T>;
   /** The last `keep` characters of a text that may be long. */
   tail(path: string, keep: number, signal?: AbortSignal): Promise<Tail>;
   /** The body of a stream of events after a cursor. */

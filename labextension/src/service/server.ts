@@ -62,9 +62,13 @@ export class ServerService implements IService {
     });
   }
 
-  post<T>(path: string, body: unknown): Promise<T> {
+  post<T>(path: string, body: unknown, key?: string): Promise<T> {
     return this.queued(async () => {
-      const response = await this.send(this.url(path), { method: "POST", body: JSON.stringify(body) });
+      const response = await this.send(this.url(path), {
+        method: "POST",
+        body: JSON.stringify(body),
+        ...(key !== undefined && { headers: { "Idempotency-Key": key } }),
+      });
       return (await response.json()) as T;
     });
   }

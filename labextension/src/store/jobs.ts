@@ -8,6 +8,8 @@ import type {
   JobOutputs,
   JobPreview,
   Reason,
+  ResubmissionOutput,
+  Submitted,
   Why,
 } from "../api/types";
 import { reasonsOf } from "../rules/reasons";
@@ -40,11 +42,21 @@ export interface JobView {
   readonly outputs: Outputs | null;
   /** Why it failed; empty for a job that did not. */
   readonly reasons: readonly Reason[];
+  /** The resubmission that would mend it. */
+  readonly fix: ResubmissionOutput | null;
   /** Why the latest request failed. */
   readonly error: ServiceError | null;
 }
 
-const UNKNOWN: JobView = { job: null, counts: {}, containers: [], outputs: null, reasons: [], error: null };
+const UNKNOWN: JobView = {
+  job: null,
+  counts: {},
+  containers: [],
+  outputs: null,
+  reasons: [],
+  fix: null,
+  error: null,
+};
 
 interface Watched {
   view: JobView;
@@ -137,6 +149,13 @@ export class JobStore implements StreamListener {
     }
   }
 
+  /** Submits a job again, as `changes` say, and returns the id of the new one. Rejects with ServiceError. */
+  async resubmit(id: string, changes: ResubmissionOutput, key: string): Promise<string> {
+    const path = `jobs/${encodeURIComponent(id)}/resubmit`;
+    const { job_id: added } = await this.service.post<Submitted>(path, changes, key);
+    return added;
+  }
+
   onTransition(event: Transition): void {
     const entry = this.watched.get(event.job_id);
     if (!entry) return;
@@ -198,9 +217,10 @@ export class JobStore implements StreamListener {
       const needsContainers = job.job_input.num_containers > 1 || job.state === "error";
       const containers = needsContainers ? await this.loadContainers(path) : null;
       const outputs = hasEnded(job.state) ? await this.loadOutputs(path, job) : null;
-      const reasons = job.state === "error" ? await this.loadReasons(path, job, containers ?? []) : [];
+      const why =
+        job.state === "error" ? await this.loadWhy(path, job, containers ?? []) : { reasons: [], fix: null };
       const counts = containers ? count(containers) : { [job.state]: 1 };
-      this.set(id, entry, { job, containers: containers ?? [], counts, outputs, reasons, error: null });
+      this.set(id, entry, { job, containers: containers ?? [], counts, outputs, ...why, error: null });
     } catch (error) {
       this.set(id, entry, { error: asServiceError(error) });
     }
@@ -222,13 +242,22 @@ export class JobStore implements StreamListener {
     return { shown: page.outputs, count: Math.max(page.outputs.length, job.output_file_count ?? 0) };
   }
 
-  private async loadReasons(
+  private async loadWhy(
+    path: string,
+    job: JobPreview,
+    containers: readonly Container[],
+  ): Promise<Pick<JobView, "reasons" | "fix">> {
+    const why = await this.unlessMissing(this.service.get<Why>(`${path}/why`));
+    if (why) return { reasons: why.reasons, fix: why.fix ?? null };
+    return { reasons: await this.guessReasons(path, job, containers), fix: null };
+  }
+
+  /** Why a job failed, for a service that does not say so. */
+  private async guessReasons(
     path: string,
     job: JobPreview,
     containers: readonly Container[],
   ): Promise<Reason[]> {
-    const why = await this.unlessMissing(this.service.get<Why>(`${path}/why`));
-    if (why) return why.reasons;
     const reasons = reasonsOf(job, containers);
     const [first] = reasons;
     const [container] = first?.containers ?? [];

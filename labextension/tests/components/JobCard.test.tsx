@@ -2,6 +2,7 @@ import { fireEvent, render, screen, waitFor, within } from "@testing-library/rea
 import { beforeEach, expect, it } from "vitest";
 
 import { JobCard } from "../../src/components/JobCard";
+import { ServiceError } from "../../src/service/errors";
 import { EventStream } from "../../src/service/stream";
 import { JobStore } from "../../src/store/jobs";
 import { preview } from "../jobs";
@@ -70,6 +71,30 @@ it("shows why a job failed, and text of users as text", async () => {
   expect(card.querySelector("img")).toBeNull();
   expect("hacked" in window).toBe(false);
   expect(within(card).getByRole("alert").textContent).toContain("(exit code 3)");
+});
+
+it("resubmits what failed with what it lacked, once however often it is sent", async () => {
+  service.answers.set("jobs/a", preview({ id: "a", state: "error" }));
+  const reason = {
+    reason: "Killed",
+    containers: [1],
+    inputs: ["x"],
+    input_count: 1,
+    hint: "Ask for more memory",
+  };
+  const fix = { failed: true, memory: 16_000_000_000, runtime: "PT2H" };
+  service.answers.set("jobs/a/why", { state: "error", reasons: [reason], fix });
+  const card = within(await show());
+  const button = card.getByRole("button", { name: "Resubmit what failed with 16 GB and up to 2 h" });
+  service.answers.set("POST jobs/a/resubmit", new ServiceError(503, "Away"));
+  fireEvent.click(button);
+  await card.findByText("Away");
+  service.answers.set("POST jobs/a/resubmit", { job_id: "12345678-9" });
+  fireEvent.click(button);
+  expect((await card.findByText("Resubmitted as 12345678")).textContent).toBeTruthy();
+  const [first, second] = service.posted;
+  expect(first).toEqual({ path: "jobs/a/resubmit", body: fix, key: second?.key });
+  expect(first?.key).toMatch(/^[0-9a-f]{32}$/);
 });
 
 it("asks before it cancels, and says what stays", async () => {

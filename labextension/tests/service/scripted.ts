@@ -10,6 +10,7 @@ export class ScriptedService implements IService {
   clockOffset = 0;
   /** Paths that were asked, with their queries. */
   readonly asked: string[] = [];
+  readonly posted: { path: string; body: unknown; key: string | undefined }[] = [];
   /** What a path answers, or rejects with if it is an error. */
   readonly answers = new Map<string, Answer>();
   /** Streams that were opened, with the cursor of each; a test writes into them. */
@@ -32,7 +33,8 @@ export class ScriptedService implements IService {
     return this.answer(`PUT ${path}`) as Promise<void>;
   }
 
-  post<T>(path: string): Promise<T> {
+  post<T>(path: string, body: unknown, key?: string): Promise<T> {
+    this.posted.push({ path, body, key });
     this.asked.push(`POST ${path}`);
     return this.answer(`POST ${path}`) as Promise<T>;
   }

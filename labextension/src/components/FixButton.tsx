@@ -1,0 +1,77 @@
+import { type ReactNode, useState } from "react";
+
+import type { ResubmissionOutput } from "../api/types";
+import type { Translator } from "../rules/translator";
+import { formatDuration, formatSize, parseDuration, shortId } from "../rules/words";
+import { asServiceError } from "../service/errors";
+import { useTranslator } from "./context";
+
+interface Props {
+  fix: ResubmissionOutput;
+  /** Returns the id of the new job; the same key gives the same job. Rejects with ServiceError. */
+  resubmit: (key: string) => Promise<string>;
+  open: ((id: string) => void) | undefined;
+}
+
+/** What a resubmission changes: ``Resubmit what failed with 16 GB``. */
+export function formatFix({ failed, memory, runtime }: ResubmissionOutput, tr: Translator): string {
+  const changes = [];
+  if (memory !== undefined) changes.push(formatSize(memory));
+  if (runtime !== undefined) {
+    changes.push(tr.__("up to %1", formatDuration(parseDuration(runtime), { tenths: false })));
+  }
+  const what = failed ? tr.__("Resubmit what failed") : tr.__("Resubmit all");
+  return changes.length ? tr.__("%1 with %2", what, changes.join(tr.__(" and "))) : what;
+}
+
+/** A key that no other request has; randomUUID is for pages of https alone. */
+function newKey(): string {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** Submits again what failed, with what it lacked; a second click, or one after a lost answer, makes no second job. */
+export function FixButton({ fix, resubmit, open }: Props): ReactNode {
+  const tr = useTranslator();
+  const [key] = useState(newKey);
+  const [phase, setPhase] = useState<"ready" | "sending">("ready");
+  const [added, setAdded] = useState<string | null>(null);
+  const [refused, setRefused] = useState("");
+  const send = async (): Promise<void> => {
+    setPhase("sending");
+    setRefused("");
+    try {
+      setAdded(await resubmit(key));
+    } catch (error) {
+      setRefused(asServiceError(error).message);
+    }
+    setPhase("ready");
+  };
+  if (added !== null) {
+    const text = tr.__("Resubmitted as %1", shortId(added));
+    return (
+      <p role="status">
+        {open ? (
+          <button
+            type="button"
+            onClick={() => {
+              open(added);
+            }}
+          >
+            {text}
+          </button>
+        ) : (
+          text
+        )}
+      </p>
+    );
+  }
+  return (
+    <>
+      <button type="button" disabled={phase === "sending"} onClick={() => void send()}>
+        {formatFix(fix, tr)}
+      </button>
+      {refused && <p>{refused}</p>}
+    </>
+  );
+}
