@@ -99,6 +99,8 @@ export class EventStream {
   add(listener: StreamListener): void {
     this.listeners.add(listener);
     listener.onStatus(this.status);
+    // Others have listened for a while: what came just before was not told to this one.
+    if (this.status.state === "live") listener.onGap();
     this.start();
   }
 

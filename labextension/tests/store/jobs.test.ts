@@ -1,5 +1,6 @@
 import { beforeEach, expect, it, vi } from "vitest";
 
+import type { JobState } from "../../src/api/types";
 import { ServiceError } from "../../src/service/errors";
 import { EventStream } from "../../src/service/stream";
 import { JobStore, MAX_REMEMBERED } from "../../src/store/jobs";
@@ -73,6 +74,17 @@ it("goes by events without a request", async () => {
   await vi.waitUntil(() => store.view("a").job?.state === "job_submitted");
   expect(store.view("a").counts).toEqual({ job_submitted: 1 });
   expect(service.asked).toEqual(service.asked.slice(0, asked));
+});
+
+it("misses nothing of a job that it comes to know while others listen already", async () => {
+  const listener = { onTransition: vi.fn(), onProgress: vi.fn(), onGap: vi.fn(), onStatus: vi.fn() };
+  store.stream.add(listener);
+  await vi.waitUntil(() => store.status.state === "live");
+  // It moves on between its first answer and the moment from which the store listens.
+  const states: JobState[] = ["job_submitting"];
+  service.answers.set("jobs/a", () => preview({ id: "a", state: states.shift() ?? "job_submitted" }));
+  store.watch("a", () => undefined);
+  await vi.waitUntil(() => store.view("a").job?.state === "job_submitted");
 });
 
 it("asks again when an event came during a request", async () => {

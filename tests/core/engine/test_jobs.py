@@ -82,7 +82,7 @@ async def test_every_parameter_type_with_500_files_in_20_containers(harness: Eng
     for number in range(20):
         called = json.loads(await harness.read(f"data/space/{number}/called.json"))
         assert len(called["read"]) == 25
-        assert all(f"/in/{number:02}/f " in path for path in called["read"])
+        assert all(f"/{number:02}/f " in path for path in called["read"])
         seen += called["read"].values()
     assert sorted(map(int, seen)) == list(range(500))
 
@@ -136,7 +136,7 @@ async def test_every_parameter_type_with_500_files_in_20_containers(harness: Eng
     (manifest,) = called["read"].values()
     assert called["argv"][0] == "-m"
     assert len(manifest.splitlines()) == 25
-    assert manifest.splitlines()[0].endswith("/in/02/f 050.txt")
+    assert manifest.splitlines()[0].endswith("/02/f 050.txt")
 
 
 @pytest.mark.slow

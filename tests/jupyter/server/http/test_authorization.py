@@ -161,7 +161,8 @@ async def test_every_route(server: ServerHarness, kbase_auth: KBaseAuth, caller:
         make_job_record(id=JOB, user=OWNER), containers=1, idempotency=None
     )
     await server.engine._store.add_checksums(
-        ChecksumTask(id=CHECKSUMS, user=OWNER, created=NOON, files=[FileResult(file="data/x")])
+        ChecksumTask(id=CHECKSUMS, user=OWNER, created=NOON, files=[FileResult(file="data/x")]),
+        max_running=1,
     )
     tokens = {"no token": None, "bad token": "no-such-token"}
     token = tokens[caller.kind] if caller.roles is None else None
