@@ -68,6 +68,8 @@ export class EventStream {
   /** The signal of the part in which this tab leads. */
   private leading: AbortSignal | null = null;
   private heard = 0;
+  /** How long is waited, about, before the next try to open the stream. */
+  private retry = FIRST_RETRY_MS;
   private ticked = 0;
   private wake: () => void = () => undefined;
 
@@ -101,6 +103,11 @@ export class EventStream {
     listener.onStatus(this.status);
     // Others have listened for a while: what came just before was not told to this one.
     if (this.status.state === "live") listener.onGap();
+    else {
+      // Somebody begins to look.
+      this.retry = FIRST_RETRY_MS;
+      this.wake();
+    }
     this.start();
   }
 
@@ -141,11 +148,12 @@ export class EventStream {
 
   private async keepOpen(signal: AbortSignal): Promise<void> {
     this.leading = signal;
-    let retry = FIRST_RETRY_MS;
+    this.retry = FIRST_RETRY_MS;
     while (!signal.aborted) {
-      if (await this.open(signal)) retry = FIRST_RETRY_MS;
-      await this.pause(retry * (0.75 + Math.random() / 2), signal);
-      retry = Math.min(retry * 2, LAST_RETRY_MS);
+      if (await this.open(signal)) this.retry = FIRST_RETRY_MS;
+      const delay = this.retry * (0.75 + Math.random() / 2);
+      this.retry = Math.min(this.retry * 2, LAST_RETRY_MS);
+      await this.pause(delay, signal);
     }
     if (this.leading === signal) this.leading = null;
   }

@@ -155,6 +155,18 @@ it("asks at once when a person says so", async () => {
   expect(listener.status?.state).toBe("live");
 });
 
+it("asks sooner again once somebody begins to look", async () => {
+  service.refusal = new ServiceError(404, "Not Found");
+  const stream = new EventStream(service, {});
+  stream.add(listener);
+  await passTime(300_000);
+  expect(listener.status?.state).toBe("asking");
+  const another = new Listener();
+  stream.add(another);
+  await passTime(3_000);
+  expect(another.told.length).toBeGreaterThan(1);
+});
+
 it("is one for all tabs, and another tab goes on with it", async () => {
   const browser = new Browser();
   const first = new EventStream(service, browser.tab());
