@@ -36,10 +36,10 @@ async def test_no_step_of_a_job_computes_on_the_event_loop(
     harness: EngineHarness, monkeypatch: pytest.MonkeyPatch
 ):
     spy = Spy(monkeypatch)
-    spy.watch(submit.Submissions, "_check_inputs")
-    spy.watch(submit, "_plan")
+    spy.watch(submit, "_check_inputs")
+    spy.watch(submit, "plan_job")
     spy.watch(submit, "idempotency_of")
-    spy.watch(submit, "_to_check_result")
+    spy.watch(submit, "_to_fields")
     spy.watch(driver, "plan_job")
     spy.watch(outcomes, "overwritten")
     spy.watch(outcomes, "completed")

@@ -39,7 +39,7 @@ def test_saved_card_shows_the_final_state(execute, inputs, place):
         "job.wait(60).state",
         "1",
     )
-    (card,) = notebook.cells[1].outputs
+    (card,) = [output for output in notebook.cells[1].outputs if "data" in output]
     assert "Done" in card.data["text/plain"]
     assert "1 output in" in card.data["text/html"]
     assert set(card.data["application/vnd.cts.job+json"]) == {"job", "service"}
