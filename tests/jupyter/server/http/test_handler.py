@@ -578,3 +578,28 @@ async def test_status_of_others_waits_for_the_result(
     await asyncio.wait({asked}, timeout=0.2)
     slow_counts.set_exception(NoSuchJobError("No job"))
     assert (await asked).status_code == 404
+
+
+async def test_a_read_ends_when_its_client_goes_away(
+    server: ServerHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def counts(_: User) -> JobCounts:
+        begun.set()
+        try:
+            return await asyncio.get_running_loop().create_future()
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(server.engine.jobs, "counts", counts)
+    url = urlsplit(server.root)
+    _, writer = await asyncio.open_connection(url.hostname, url.port)
+    head = f"Host: {url.netloc}\r\nAuthorization: Bearer {server.kernel_token}\r\n"
+    writer.write(f"GET {url.path}/jobs/counts HTTP/1.1\r\n{head}\r\n".encode())
+    async with asyncio.timeout(20):
+        await begun.wait()
+        writer.close()
+        await writer.wait_closed()
+        await ended.wait()
+    assert (await server.get("/whoami")).status_code == 200
