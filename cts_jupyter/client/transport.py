@@ -82,6 +82,12 @@ class CTSRequestError(CTSClientError):
         self.request_id = request_id
         self.image_help = image_help
 
+    def reworded(self, message: str) -> CTSRequestError:
+        """Return the same refusal with a message that says more about what was wanted."""
+        return CTSRequestError(
+            message, status=self.status, appcode=self.appcode, request_id=self.request_id
+        )
+
 
 class ForeignResponseError(CTSRequestError):
     """What answered is no CTS service: a proxy in front of it, or something else at its URL."""

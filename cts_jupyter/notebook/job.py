@@ -259,11 +259,8 @@ class Job:
         except CTSRequestError as e:
             if not is_unsupported(e):
                 raise
-            raise CTSRequestError(
-                f"The service at {self._session.where} is older than this, and describes no job for a paper",
-                status=e.status,
-                appcode=e.appcode,
-                request_id=e.request_id,
+            raise e.reworded(
+                f"The service at {self._session.where} is older than this, and describes no job for a paper"
             ) from e
 
     def as_line(self, *, tsv: str | Path | None = None) -> str:

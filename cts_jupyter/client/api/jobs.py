@@ -126,11 +126,8 @@ class JobEndpoints(LogEndpoints):
         except CTSRequestError as e:
             if not is_unsupported(e):
                 raise
-            raise CTSRequestError(
-                f"The service at {self._transport.url} cannot check a job without running it; nothing was submitted",
-                status=e.status,
-                appcode=e.appcode,
-                request_id=e.request_id,
+            raise e.reworded(
+                f"The service at {self._transport.url} cannot check a job without running it; nothing was submitted"
             ) from e
 
     def job(self, job_id: str) -> JobDetails:
