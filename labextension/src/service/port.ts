@@ -18,10 +18,13 @@ export interface IService {
   url(path: string, query?: Query): string;
   get<T>(path: string, query?: Query, signal?: AbortSignal): Promise<T>;
   put(path: string, body?: unknown): Promise<void>;
+  delete(path: string): Promise<void>;
   /** `key` makes a request that is sent again the same request. */
   post<T>(path: string, body: unknown, key?: string): Promise<T>;
   /** The last `keep` characters of a text that may be long. */
   tail(path: string, keep: number, signal?: AbortSignal): Promise<Tail>;
+  /** Whether the service has a path, such as ``/checksums/{checksums_id}``, with a parameter: an older one may lack it. */
+  knows(method: string, path: string, parameter?: string): Promise<boolean>;
   /** The body of a stream of events after a cursor. */
   events(after: string | undefined, signal: AbortSignal): Promise<ReadableStream<Uint8Array>>;
 }

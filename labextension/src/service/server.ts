@@ -2,6 +2,7 @@
 
 import type { ErrorEnvelope } from "../api/types";
 import { ServiceError, isAbort } from "./errors";
+import { Description } from "./description";
 import type { IService, Query, Tail } from "./port";
 
 /** Sends a request with what Jupyter wants of its pages, such as the XSRF token. */
@@ -28,6 +29,7 @@ export class ServerService implements IService {
   clockOffset = 0;
   private running = 0;
   private readonly waiting: (() => void)[] = [];
+  private readonly description = new Description(() => this.get("openapi.json"));
 
   /** `root` is the URL of the service, with a slash at its end. */
   constructor(
@@ -60,6 +62,16 @@ export class ServerService implements IService {
         ...(body === undefined ? {} : { body: JSON.stringify(body) }),
       });
     });
+  }
+
+  delete(path: string): Promise<void> {
+    return this.queued(async () => {
+      await this.send(this.url(path), { method: "DELETE" });
+    });
+  }
+
+  knows(method: string, path: string, parameter?: string): Promise<boolean> {
+    return this.description.knows(method, path, parameter);
   }
 
   post<T>(path: string, body: unknown, key?: string): Promise<T> {

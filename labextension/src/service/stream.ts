@@ -1,6 +1,6 @@
 // The events of the user's jobs: one stream for all tabs of a browser, of which one leads and tells the others.
 
-import type { JobState } from "../api/types";
+import type { ComputationState, JobState, TaskState } from "../api/types";
 import { ServiceError, isAbort } from "./errors";
 import type { IService } from "./port";
 import { readEvents } from "./sse";
@@ -15,6 +15,14 @@ export interface Progress {
   job_id: string;
   containers: Record<string, number>;
 }
+/** How far a request for checksums is. */
+export interface ChecksumProgress {
+  checksums_id: string;
+  state: TaskState;
+  files: Partial<Record<ComputationState, number>>;
+  /** Numbers of files, with what became of each just now. */
+  changed?: readonly (readonly [number, ComputationState])[] | null;
+}
 
 export interface StreamStatus {
   /** "asking": the service has no stream, and is asked now and then. */
@@ -27,6 +35,7 @@ export interface StreamStatus {
 export interface StreamListener {
   onTransition(event: Transition): void;
   onProgress(event: Progress): void;
+  onChecksum?(event: ChecksumProgress): void;
   /** What happened before this moment may not have been told. */
   onGap(): void;
   onStatus(status: StreamStatus): void;
@@ -264,6 +273,7 @@ export class EventStream {
     for (const listener of [...this.listeners]) {
       if (name === "transition") listener.onTransition(JSON.parse(data) as Transition);
       else if (name === "progress") listener.onProgress(JSON.parse(data) as Progress);
+      else if (name === "checksum") listener.onChecksum?.(JSON.parse(data) as ChecksumProgress);
     }
   }
 

@@ -18,6 +18,9 @@ export class ScriptedService implements IService {
   /** What opening a stream rejects with. */
   refusal: ServiceError | null = null;
 
+  /** Paths, or paths with a parameter, that an older service does not have. */
+  readonly lacks = new Set<string>();
+
   url(path: string, query: Query = {}): string {
     const words = new URLSearchParams(Object.entries(query).map(([name, value]) => [name, String(value)]));
     return `${this.root}${path}${words.size ? `?${words.toString()}` : ""}`;
@@ -25,12 +28,21 @@ export class ScriptedService implements IService {
 
   get<T>(path: string, query?: Query): Promise<T> {
     this.asked.push(this.url(path, query).slice(this.root.length));
-    return this.answer(path) as Promise<T>;
+    return this.answer(path, query) as Promise<T>;
   }
 
   put(path: string): Promise<void> {
     this.asked.push(`PUT ${path}`);
     return this.answer(`PUT ${path}`) as Promise<void>;
+  }
+
+  delete(path: string): Promise<void> {
+    this.asked.push(`DELETE ${path}`);
+    return this.answer(`DELETE ${path}`) as Promise<void>;
+  }
+
+  knows(_: string, path: string, parameter?: string): Promise<boolean> {
+    return Promise.resolve(!this.lacks.has(parameter === undefined ? path : `${path} ${parameter}`));
   }
 
   post<T>(path: string, body: unknown, key?: string): Promise<T> {
@@ -51,12 +63,12 @@ export class ScriptedService implements IService {
     return Promise.resolve(stream.body);
   }
 
-  private async answer(path: string): Promise<unknown> {
+  private async answer(path: string, query: Query = {}): Promise<unknown> {
     await Promise.resolve();
     if (!this.answers.has(path)) throw new ServiceError(404, `No ${path}`);
     const answer = this.answers.get(path);
     if (answer instanceof Error) throw answer;
-    return typeof answer === "function" ? (answer as () => unknown)() : answer;
+    return typeof answer === "function" ? (answer as (query: Query) => unknown)(query) : answer;
   }
 }
 

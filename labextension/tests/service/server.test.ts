@@ -88,3 +88,36 @@ it("goes by the service's clock", async () => {
   await asking.get("whoami");
   expect(asking.clockOffset).toBeGreaterThan(3_590_000);
 });
+
+it("deletes", async () => {
+  const asked: string[] = [];
+  await service((url, { method }) => {
+    asked.push(`${method ?? ""} ${url}`);
+    return Promise.resolve(new Response(null, { status: 204 }));
+  }).delete("checksums/1");
+  expect(asked).toEqual([`DELETE ${ROOT}checksums/1`]);
+});
+
+it("knows what the service has by its description, which it reads once", async () => {
+  const description = {
+    paths: { "/files": { get: { parameters: [{ name: "prefix" }, { name: "match" }] } } },
+  };
+  let reads = 0;
+  const asked = service(() => {
+    reads += 1;
+    // Away at first.
+    return Promise.resolve(reads === 1 ? new Response("", { status: 503 }) : json(description));
+  });
+  await expect(asked.knows("GET", "/files")).rejects.toMatchObject({ isOffline: true });
+  expect(await asked.knows("GET", "/files", "match")).toBe(true);
+  expect(await asked.knows("GET", "/files", "checksum")).toBe(false);
+  expect(await asked.knows("POST", "/files")).toBe(false);
+  expect(await asked.knows("GET", "/files/roots")).toBe(false);
+  expect(reads).toBe(2);
+});
+
+it("takes a service without a description for one that lacks what is asked for", async () => {
+  expect(await service(() => Promise.resolve(json({}, { status: 404 }))).knows("GET", "/files/roots")).toBe(
+    false,
+  );
+});
