@@ -4,6 +4,7 @@ import type { ResubmissionOutput } from "../api/types";
 import type { Translator } from "../rules/translator";
 import { formatDuration, formatSize, parseDuration, shortId } from "../rules/words";
 import { asServiceError } from "../service/errors";
+import { newKey } from "../service/key";
 import { useTranslator } from "./context";
 
 interface Props {
@@ -22,12 +23,6 @@ export function formatFix({ failed, memory, runtime }: ResubmissionOutput, tr: T
   }
   const what = failed ? tr.__("Resubmit what failed") : tr.__("Resubmit all");
   return changes.length ? tr.__("%1 with %2", what, changes.join(tr.__(" and "))) : what;
-}
-
-/** A key that no other request has; randomUUID is for pages of https alone. */
-function newKey(): string {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 /** Submits again what failed, with what it lacked; a second click, or one after a lost answer, makes no second job. */

@@ -20,12 +20,14 @@ interface Props {
   grouping: Grouping;
   setGrouping: (grouping: Grouping) => void;
   open: (id: string) => void;
+  /** Opens a form for a new job. */
+  newJob?: () => void;
   /** Opens the quickstart, where there is one. */
   learn?: () => void;
 }
 
 /** The user's jobs, as they are now. */
-export function JobsSidebar({ store, list, grouping, setGrouping, open, learn }: Props): ReactNode {
+export function JobsSidebar({ store, list, grouping, setGrouping, open, newJob, learn }: Props): ReactNode {
   const tr = useTranslator();
   const view = useList(list);
   const status = useStatus(store);
@@ -49,6 +51,18 @@ export function JobsSidebar({ store, list, grouping, setGrouping, open, learn }:
           store.stream.tryNow();
         }}
       />
+      {newJob && (
+        <div className="cts-new">
+          <button
+            type="button"
+            onClick={() => {
+              newJob();
+            }}
+          >
+            {tr.__("New job")}
+          </button>
+        </div>
+      )}
       <div className="cts-filters" role="search">
         <input
           ref={box}

@@ -4,6 +4,7 @@ import { createContext, useContext, useEffect, useState, useSyncExternalStore } 
 
 import { type Translator, english } from "../rules/translator";
 import type { StreamStatus } from "../service/stream";
+import type { DraftStore, DraftView } from "../store/draft";
 import type { JobStore, JobView } from "../store/jobs";
 import type { JobList, ListView } from "../store/list";
 
@@ -26,6 +27,11 @@ export function useStatus(store: JobStore): StreamStatus {
 export function useList(list: JobList): ListView {
   const [subscribe] = useState(() => (callback: () => void) => list.watch(callback));
   return useSyncExternalStore(subscribe, () => list.view);
+}
+
+export function useDraft(draft: DraftStore): DraftView {
+  const [subscribe] = useState(() => (callback: () => void) => draft.watch(callback));
+  return useSyncExternalStore(subscribe, () => draft.view);
 }
 
 const TICK_MS = 1_000;

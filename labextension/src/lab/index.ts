@@ -9,11 +9,12 @@ import { ITranslator, nullTranslator } from "@jupyterlab/translation";
 import { ServerService } from "../service/server";
 import { EventStream } from "../service/stream";
 import { JobStore } from "../store/jobs";
+import { form } from "./form";
 import { MIME_TYPE, JobOutputWidget } from "./mime";
 import { notify } from "./notify";
 import { sidebar } from "./sidebar";
 import { status } from "./status";
-import { ICTS, OPEN_JOB } from "./tokens";
+import { ICTS, NEW_JOB, OPEN_JOB } from "./tokens";
 import { view } from "./view";
 
 const TEXTS = "cts_jupyter";
@@ -36,6 +37,7 @@ const service: JupyterFrontEndPlugin<ICTS> = {
       name: tr.__("this Jupyter server"),
       store: new JobStore(server, new EventStream(server)),
       open: (id) => void app.commands.execute(OPEN_JOB, { id }),
+      newJob: (from) => void app.commands.execute(NEW_JOB, from === undefined ? {} : { from }),
     };
   },
 };
@@ -57,4 +59,4 @@ const mime: JupyterFrontEndPlugin<void> = {
   },
 };
 
-export default [service, mime, sidebar, view, status, notify];
+export default [service, mime, sidebar, view, form, status, notify];

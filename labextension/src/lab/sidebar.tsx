@@ -54,6 +54,7 @@ class Sidebar extends ReactWidget {
           grouping={this.grouping}
           setGrouping={this.setGrouping}
           open={this.cts.open}
+          newJob={this.cts.newJob}
         />
       </TranslatorContext.Provider>
     );

@@ -11,6 +11,8 @@ export interface ICTS {
   readonly name: string;
   /** Opens a job in the main area. */
   readonly open: (id: string) => void;
+  /** Opens a form for a new job, filled in with the values of another. */
+  readonly newJob: (from?: string) => void;
 }
 
 export const ICTS = new Token<ICTS>(
@@ -21,3 +23,4 @@ export const ICTS = new Token<ICTS>(
 /** Commands. */
 export const SHOW_JOBS = "cts:show-jobs";
 export const OPEN_JOB = "cts:open-job";
+export const NEW_JOB = "cts:new-job";

@@ -1,0 +1,83 @@
+// The form for a new job in the main area, which is there again after a reload with what was filled in.
+
+import { ILayoutRestorer, type JupyterFrontEnd, type JupyterFrontEndPlugin } from "@jupyterlab/application";
+import { ICommandPalette, MainAreaWidget, WidgetTracker } from "@jupyterlab/apputils";
+import { ILauncher } from "@jupyterlab/launcher";
+import { ReactWidget } from "@jupyterlab/ui-components";
+import { Suspense, lazy } from "react";
+
+import { TranslatorContext } from "../components/context";
+import { DraftStore } from "../store/draft";
+import { jobsIcon } from "./icon";
+import { JOB_ID } from "./mime";
+import { ICTS, NEW_JOB } from "./tokens";
+
+const NAMESPACE = "cts-form";
+
+// Loaded when a form is first opened.
+const Panel = lazy(async () => ({ default: (await import("../components/form/Panel")).Panel }));
+
+class FormWidget extends MainAreaWidget<ReactWidget> {
+  constructor(
+    { store, tr, name, open }: ICTS,
+    readonly draft: DraftStore,
+  ) {
+    const content = ReactWidget.create(
+      <TranslatorContext.Provider value={tr}>
+        <div className="cts-form-view">
+          <Suspense fallback={<p className="cts-empty">{tr.__("Loading …")}</p>}>
+            <Panel draft={draft} jobs={store} service={name} open={open} />
+          </Suspense>
+        </div>
+      </TranslatorContext.Provider>,
+    );
+    content.node.style.overflow = "auto";
+    super({ content });
+    this.title.label = tr.__("New job");
+    this.title.icon = jobsIcon;
+    this.title.closable = true;
+  }
+}
+
+export const form: JupyterFrontEndPlugin<void> = {
+  id: "cts-jupyter:form",
+  description: "Opens a form for a new job in the main area.",
+  autoStart: true,
+  requires: [ICTS],
+  optional: [ILayoutRestorer, ICommandPalette, ILauncher],
+  activate: (
+    app: JupyterFrontEnd,
+    cts: ICTS,
+    restorer: ILayoutRestorer | null,
+    palette: ICommandPalette | null,
+    launcher: ILauncher | null,
+  ): void => {
+    const { commands, shell } = app;
+    const { tr } = cts;
+    const tracker = new WidgetTracker<FormWidget>({ namespace: NAMESPACE });
+    commands.addCommand(NEW_JOB, {
+      label: tr.__("New job"),
+      caption: tr.__("Fill in a form for a new job of the CTS"),
+      icon: jobsIcon,
+      describedBy: {
+        args: {
+          type: "object",
+          properties: {
+            from: { type: "string", description: tr.__("The id of a job whose values are filled in") },
+          },
+        },
+      },
+      execute: async ({ from }) => {
+        const draft = new DraftStore(cts.store.service);
+        const widget = new FormWidget(cts, draft);
+        await tracker.add(widget);
+        shell.add(widget, "main");
+        shell.activateById(widget.id);
+        if (typeof from === "string" && JOB_ID.test(from)) await draft.startFrom(from);
+      },
+    });
+    palette?.addItem({ command: NEW_JOB, category: "CTS" });
+    launcher?.add({ command: NEW_JOB, category: tr.__("Other"), rank: 99 });
+    void restorer?.restore(tracker, { command: NEW_JOB, name: ({ id }) => id });
+  },
+};
