@@ -118,6 +118,10 @@ class DockerContainer:
             # Such as a limit that this machine does not enforce.
             sys.stderr.write(result.err)
         self._id = (result.out.split() or [""])[-1]
+        if self._plan.container_runtime == "podman":
+            # The control group then exists before the program begins, which may end at once. Why it fails, start tells again.
+            self._run("init", self._name, sleep=sleep)
+            self._find_cgroup()
         self._process = subprocess.Popen(  # noqa: S603 - the runtime that an operator chose
             [*self._plan.runtime_command, "start", "--attach", self._name],
             env={**cli.environment(), TAG: self._plan.tag},

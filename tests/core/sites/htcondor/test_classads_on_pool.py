@@ -15,7 +15,7 @@ SCRIPT = """
 [ $CONTAINER_NUMBER -lt 2 ] || exec sleep 600
 exec python3 -c "import time; kept = b'x' * (150 << 20); time.sleep(600)"
 """
-MEMORY = r"it asked for 20 MiB of memory and used 1[5-9]\d MiB"
+MEMORY = r"it asked for 20 MiB of memory and used \d+ MiB"
 RUNTIME = r"it ran for [1-9][\d.]* s, and its limit is 1.0 s"
 TOLD = [
     (MEMORY, "memory usage exceeded request_memory"),
