@@ -120,16 +120,18 @@ class Budget:
             )
 
 
-def unpack(archive: str, name: str, target: str, budget: Budget) -> Dict[str, FileSum]:
+def unpack(
+    archive: str, name: str, target: str, budget: Budget, *, symlinks: bool = True
+) -> Dict[str, FileSum]:
     """Unpack a file called ``name`` into the new folder ``target``, and return its files by their paths there.
 
-    After a failure, what was made so far stays. Raises UnpackError, NoRoomError, StoppedError, OSError.
+    Without ``symlinks``, an archive that has some is refused. After a failure, what was made so far stays. Raises UnpackError, NoRoomError, StoppedError, OSError.
     """
     os.mkdir(target, 0o755)
     try:
         with gzip.open(archive, "rb") as source:
             if name.endswith(TAR_ENDINGS):
-                return _Archive(source, target, budget).unpack()
+                return _Archive(source, target, budget, symlinks=symlinks).unpack()
             return _single(source, name, target, budget)
     except (EOFError, zlib.error, gzip.BadGzipFile, tarfile.TarError) as e:
         raise UnpackError(f"{name} is damaged, or not packed by gzip: {e}") from e
@@ -211,8 +213,9 @@ class _Forward:
 class _Archive:
     """The unpacking of one tar archive into a folder."""
 
-    def __init__(self, source: _Source, target: str, budget: Budget) -> None:
+    def __init__(self, source: _Source, target: str, budget: Budget, *, symlinks: bool) -> None:
         self._source = _Forward(source)
+        self._takes_symlinks = symlinks
         self._target = target
         self._budget = budget
         self._sums: Dict[str, FileSum] = {}
@@ -269,11 +272,18 @@ class _Archive:
             os.link(os.path.join(self._target, original), file_path)
             self._sums[path] = self._sums[original]
         elif entry.issym():
-            if len(self._links) == _MAX_LINKS:
-                raise UnpackError(f"It has more than {_MAX_LINKS} symbolic links")
-            self._links[path] = _link_inside(path, entry.linkname)
+            self._add_link(path, entry.linkname)
         else:
             raise UnpackError(f"It has {path!r}, which is a device or another special file")
+
+    def _add_link(self, path: str, text: str) -> None:
+        if not self._takes_symlinks:
+            raise UnpackError(
+                f"It has the symbolic link {path!r}, and this site loses those: pack the files themselves, as tar does with --dereference"
+            )
+        if len(self._links) == _MAX_LINKS:
+            raise UnpackError(f"It has more than {_MAX_LINKS} symbolic links")
+        self._links[path] = _link_inside(path, text)
 
     def _make_folders(self, path: str) -> None:
         missing = []

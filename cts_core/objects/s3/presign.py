@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from cts_core.object_paths import ObjectPath, split_path
+from cts_core.object_paths import FolderPath, ObjectPath, split_path
 from cts_core.objects.s3.metadata import CRC_HEADER
 
 MAX_LIFETIME = timedelta(days=7)
@@ -70,6 +70,32 @@ def presigned_posts(
             ExpiresIn=seconds,
         )
         yield PresignedPost(post["url"], post["fields"])
+
+
+def presigned_post_below(
+    client: Any,  # noqa: ANN401 - as above
+    folder: FolderPath,
+    lifetime: timedelta,
+    max_bytes: int,
+) -> PresignedPost:
+    """Return a form to POST any objects of so many bytes below a folder, each with a checksum that its sender adds.
+
+    The field ``key`` ends in ``${filename}``, which the sender replaces.
+    """
+    bucket, prefix = split_path(folder)
+    fields = {_ALGORITHM_FIELD: "CRC64NVME"}
+    post = client.generate_presigned_post(
+        bucket,
+        f"{prefix}${{filename}}",
+        Fields=fields,
+        Conditions=[
+            fields,
+            ["starts-with", f"${CRC_HEADER}", ""],
+            ["content-length-range", 0, max_bytes],
+        ],
+        ExpiresIn=_seconds(lifetime),
+    )
+    return PresignedPost(post["url"], post["fields"])
 
 
 def _seconds(lifetime: timedelta) -> int:

@@ -46,7 +46,13 @@ from cts_core.objects.s3.errors import (
 from cts_core.objects.s3.head import HeadClient, Response
 from cts_core.objects.s3.listing import MAX_KEYS, list_keys
 from cts_core.objects.s3.metadata import DEFAULT_TYPE, crc_in, describe
-from cts_core.objects.s3.presign import Output, PresignedPost, presigned_gets, presigned_posts
+from cts_core.objects.s3.presign import (
+    Output,
+    PresignedPost,
+    presigned_gets,
+    presigned_post_below,
+    presigned_posts,
+)
 from cts_core.objects.s3.read import ObjectBody
 from cts_core.objects.s3.startup_check import check_access
 from cts_core.objects.s3.upload import MEMORY, Upload
@@ -362,6 +368,14 @@ class S3Store(ObjectStore):
     ) -> Sequence[PresignedPost]:
         """Return forms, by the external URL, to POST objects, each on the condition of its checksum and size."""
         return await self._api.run(lambda: list(presigned_posts(self._external, outputs, lifetime)))
+
+    async def presign_post_below(
+        self, folder: FolderPath, lifetime: timedelta, *, max_bytes: int
+    ) -> PresignedPost:
+        """Return a form, by the external URL, to POST objects below a folder with checksums that their sender adds."""
+        return await self._api.run(
+            lambda: presigned_post_below(self._external, folder, lifetime, max_bytes)
+        )
 
 
 def _corrupt(path: str) -> ChecksumMismatchError:

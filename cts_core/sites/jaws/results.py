@@ -8,30 +8,33 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from cts_core.model.job import S3File
 from cts_core.model.record import ContainerOutcome
 from cts_core.object_paths import FolderPath, ObjectPath
-from cts_core.sites.jaws.wdl import OUTPUT_FOLDER, TASK
+from cts_core.sites.jaws.wdl import OUTPUT_FOLDER
 from cts_core.worker.container.outputs import path_problem
+from cts_core.worker.run_errors import (
+    TASK,
+    ResultError,
+    RunErrors,
+    ShardFailure,
+    read_list,
+    read_object,
+    text_or_none,
+    whole,
+)
 
 _MARK = f"/{OUTPUT_FOLDER}/"
 _SHARD = re.compile(rf"(?:\./)?call-{TASK}/shard-(\d{{1,9}})/")
-_MAX_MESSAGE = 10_000
-"""Characters that are kept of a message of JAWS."""
 _CRC_BYTES = 8
 _MAX_NAMED = 10
 """Outputs that a message names."""
-
-
-class ResultError(Exception):
-    """A file of JAWS or of a helper says something that has no meaning here; the message says what."""
 
 
 class RunEnd(StrEnum):
@@ -79,14 +82,17 @@ class RunOutputs:
 def read_outputs(text: str | bytes) -> RunOutputs:
     """Return what ``outputs.json`` names. Raises ResultError."""
     parts: dict[str, Any] = {"output_files": [], "stdouts": [], "stderrs": []}
-    for key, value in _object(text, "outputs.json").items():
+    for key, value in read_object(text, "outputs.json").items():
         name = key.rpartition(".")[2]
         if name not in parts:
             raise ResultError(f"outputs.json has the unknown key '{key}'")
-        parts[name] = _list(value, f"outputs.json: {key}")
+        parts[name] = read_list(value, f"outputs.json: {key}")
     return RunOutputs(
         [
-            {_output_name(path): path for path in map(_inner, _list(paths, "outputs.json: files"))}
+            {
+                _output_name(path): path
+                for path in map(_inner, read_list(paths, "outputs.json: files"))
+            }
             for paths in parts["output_files"]
         ],
         [_inner(path) for path in parts["stdouts"]],
@@ -107,79 +113,6 @@ def _inner(path: object) -> str:
     if not isinstance(path, str) or not path or path.startswith("/") or ".." in path.split("/"):
         raise ResultError(f"the path {path!r} leads out of the folder of the run")
     return path
-
-
-@dataclass(frozen=True)
-class ShardFailure:
-    """What JAWS tells of a container that failed; of others it need not tell anything."""
-
-    exit_code: int | None
-    message: str | None
-    stdout: str | None
-    stderr: str | None
-
-
-@dataclass(frozen=True)
-class RunErrors:
-    """Why a run failed."""
-
-    shards: Mapping[int, ShardFailure] = field(default_factory=dict)
-    """By the number of the container."""
-    message: str | None = None
-    """Why the run failed as a whole, such as before any container."""
-
-
-def read_errors(text: str | bytes) -> RunErrors:
-    """Return what ``errors.json`` tells, of any of the containers. Raises ResultError."""
-    content = _object(text, "errors.json")
-    calls = content.get("calls") or {}
-    if not isinstance(calls, dict):
-        raise ResultError("errors.json: calls is no object")
-    latest: dict[int, tuple[int, ShardFailure]] = {}
-    others: list[Any] = list(_failures(content))
-    for name, entries in calls.items():
-        for entry in _list(entries, f"errors.json: {name}"):
-            if not isinstance(entry, dict):
-                raise ResultError(f"errors.json: {name} has an entry that is no object")
-            number, attempt = _whole(entry.get("shardIndex")), _whole(entry.get("attempt")) or 0
-            if name.rpartition(".")[2] != TASK or number is None or number < 0:
-                others += _failures(entry)
-            elif number not in latest or latest[number][0] <= attempt:
-                latest[number] = (attempt, _shard(entry))
-    shards = {number: shard for number, (_, shard) in sorted(latest.items())}
-    return RunErrors(shards, _message(others))
-
-
-def _shard(entry: Mapping[str, Any]) -> ShardFailure:
-    return ShardFailure(
-        _whole(entry.get("returnCode")),
-        _message(_failures(entry)),
-        _text(entry.get("stdoutContents")),
-        _text(entry.get("stderrContents")),
-    )
-
-
-def _failures(entry: Mapping[str, Any]) -> Sequence[Any]:
-    failures = entry.get("failures")
-    return failures if isinstance(failures, list) else ()
-
-
-def _message(failures: Sequence[Any]) -> str | None:
-    """Return the first failure's message, or that of its cause."""
-    for failure in failures:
-        if isinstance(failure, dict):
-            message = _text(failure.get("message")) or _message(failure.get("causedBy") or ())
-            if message:
-                return message[:_MAX_MESSAGE]
-    return None
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _whole(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def failed_outcomes(errors: RunErrors, containers: int) -> list[ContainerOutcome]:
@@ -222,13 +155,13 @@ class Summed:
 def read_checksums(text: str | bytes) -> list[Summed]:
     """Return the outputs of a run as a helper has summed them, ours or the deployed service's. Raises ResultError."""
     summed = []
-    for entry in _list(_object(text, "checksums").get("files"), "checksums: files"):
+    for entry in read_list(read_object(text, "checksums").get("files"), "checksums: files"):
         if not isinstance(entry, dict):
             raise ResultError("checksums: a file is no object")
         crc = entry.get("crc64nvme")
         name = _inner(entry.get("s3path"))
         summed.append(
-            Summed(name, _inner(entry.get("respath")), _crc(crc), _whole(entry.get("size")))
+            Summed(name, _inner(entry.get("respath")), _crc(crc), whole(entry.get("size")))
         )
     return summed
 
@@ -301,7 +234,7 @@ class StepEnd:
 def read_end(text: str | bytes) -> StepEnd | None:
     """Return how a step ended; None of half a file, as the deployed service's helper writes for a moment."""
     try:
-        content = _object(text, "result")
+        content = read_object(text, "result")
     except ResultError:
         return None
     match content.get("result"):
@@ -310,34 +243,31 @@ def read_end(text: str | bytes) -> StepEnd | None:
         case "fail":
             return StepEnd(
                 is_done=False,
-                reason=_text(content.get("job_msg")) or _text(content.get("callback_msg")),
-                traceback=_text(content.get("job_trace")) or _text(content.get("callback_trace")),
+                reason=text_or_none(content.get("job_msg"))
+                or text_or_none(content.get("callback_msg")),
+                traceback=text_or_none(content.get("job_trace"))
+                or text_or_none(content.get("callback_trace")),
                 is_lasting=content.get("lasting") is True,
             )
         case _:
             return None
 
 
-def read_exit_codes(data: object, containers: int) -> RunErrors:
-    """Return what the deployed service's helper read of ``errors.json``: a code and a message by container."""
-    shards = {}
-    for number, entry in enumerate(_list(data, "error logs")[:containers]):
-        code, message = [*_list(entry, "error logs"), None, None][:2]
-        shards[number] = ShardFailure(_whole(code), _text(message), None, None)
-    return RunErrors(shards)
+def read_log_end(data: object, containers: int) -> RunErrors:
+    """Return what a helper has read of ``errors.json``, without the logs. Raises ResultError.
+
+    Ours leaves an object; that of the deployed service leaves a code and a message by container.
+    """
+    if not isinstance(data, dict):
+        data = {"shards": dict(enumerate(read_list(data, "error logs")))}
+    told = data.get("shards")
+    by_number = (
+        {str(number): entry for number, entry in told.items()} if isinstance(told, dict) else {}
+    )
+    shards = {n: _shard(by_number[str(n)]) for n in range(containers) if str(n) in by_number}
+    return RunErrors(shards, text_or_none(data.get("message")))
 
 
-def _object(text: str | bytes, what: str) -> dict[str, Any]:
-    try:
-        content = json.loads(text)
-    except ValueError as e:
-        raise ResultError(f"{what} is no JSON") from e
-    if not isinstance(content, dict):
-        raise ResultError(f"{what} is no object")
-    return content
-
-
-def _list(value: object, what: str) -> list[Any]:
-    if not isinstance(value, list):
-        raise ResultError(f"{what} is no list")
-    return value
+def _shard(entry: object) -> ShardFailure:
+    code, message = [*read_list(entry, "error logs"), None, None][:2]
+    return ShardFailure(whole(code), text_or_none(message), None, None)

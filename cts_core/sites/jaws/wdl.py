@@ -23,8 +23,8 @@ from cts_core.model.job import JobInputPreview
 from cts_core.mounts import Mounts
 from cts_core.plan import ContainerPlan
 from cts_core.sites.jaws.layout import MANIFESTS, cache_entry
+from cts_core.worker.run_errors import TASK
 
-TASK = "run_container"
 EXIT_LINE = "Entrypoint exit code: "
 """What the task writes to stdout after the program, with its exit code."""
 NOT_PLACED = 125

@@ -14,7 +14,12 @@ from cts_core.worker.checksum import Buffer, Crc64Nvme
 from cts_core.worker.files import is_full
 from cts_core.worker.http.client import TransientError
 from cts_core.worker.parallel import ParallelMap
-from cts_core.worker.s3.errors import NotFoundError, ObjectChangedError, RangeIgnoredError, S3Error
+from cts_core.worker.s3.errors import (
+    NotFoundError,
+    ObjectChangedError,
+    RangeIgnoredError,
+    WrongObjectError,
+)
 from cts_core.worker.s3.requests import S3Requests
 
 RANGE_SIZE = 64 << 20
@@ -43,14 +48,25 @@ class Download:
     """The download of one object, which resumes where a connection broke off."""
 
     def __init__(
-        self, requests: S3Requests, parallel: ParallelMap, path: str, file: BinaryIO, expected: str
+        self,
+        requests: S3Requests,
+        parallel: ParallelMap,
+        path: str,
+        file: BinaryIO,
+        expected: str,
+        *,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
-        """``file`` is empty and unbuffered; ``parallel`` fetches the ranges."""
+        """``file`` is empty and unbuffered; ``parallel`` fetches the ranges.
+
+        ``check`` is called after each piece, and what it raises ends the download.
+        """
         self._requests = requests
         self._parallel = parallel
         self._path = path
         self._file = file
         self._expected = expected
+        self._check = check
         self._has_ranges = True
         self._start_over()
 
@@ -59,9 +75,9 @@ class Download:
         try:
             size, crc = self._requests.retry(self._path, self._fetch)
         except NotFoundError as e:
-            raise S3Error(str(e)) from e
+            raise WrongObjectError(str(e)) from e
         if crc != self._expected:
-            raise S3Error(changed_input(self._path, self._expected, crc))
+            raise WrongObjectError(changed_input(self._path, self._expected, crc))
         return size
 
     def _start_over(self) -> None:
@@ -125,6 +141,7 @@ class Download:
                 part.crc.update(data)
                 part.position += len(data)
                 on_progress()
+                self._check()
                 if part.position == part.end:
                     return
 

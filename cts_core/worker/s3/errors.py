@@ -16,6 +16,10 @@ class ObjectRefusedError(S3Error, RefusedError):
     """The server refuses this object."""
 
 
+class WrongObjectError(S3Error):
+    """The object is gone, or is not the one that was meant."""
+
+
 class NotFoundError(Exception):
     """There is no such object, bucket or multipart upload."""
 

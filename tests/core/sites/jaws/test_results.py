@@ -22,12 +22,12 @@ from cts_core.sites.jaws.results import (
     failed_outcomes,
     read_checksums,
     read_end,
-    read_errors,
-    read_exit_codes,
+    read_log_end,
     read_outputs,
     to_upload,
 )
 from cts_core.sites.site import LogStream
+from cts_core.worker.run_errors import read_errors
 from tests.harness.factories import CRC
 from tests.harness.jaws_vectors import LEFT, RESULTS
 
@@ -206,9 +206,16 @@ def test_half_a_file_is_no_end(text: str):
 
 def test_exit_codes_that_the_deployed_helper_read():
     data = LEFT["after the error logs"]["error_log_result.json"]["data"]
-    outcomes = failed_outcomes(read_exit_codes(data, 3), 3)
+    outcomes = failed_outcomes(read_log_end(data, 3), 3)
     assert [outcome.exit_code for outcome in outcomes] == [3, 4, None]
     assert outcomes[0].admin_error == data[0][1]
+
+
+def test_exit_codes_that_our_helper_read():
+    data = {"shards": {"1": [3, "why"], "x": 5, "7": [1, "of none"]}, "message": "the run's"}
+    outcomes = failed_outcomes(read_log_end(data, 3), 3)
+    assert [outcome.exit_code for outcome in outcomes] == [None, 3, None]
+    assert outcomes[0].admin_error == "The run failed: the run's"
 
 
 _KEYS = (

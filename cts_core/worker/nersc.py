@@ -1,0 +1,331 @@
+"""CTS's helper at NERSC: it makes one attempt at a step of a job, or looks at what has come of many.
+
+``nersc.py attempt FOLDER STEP NUMBER PLAN`` makes an attempt, as the plan says, a file of JSON that is removed once it was
+read, since it has links in it. ``nersc.py look`` is told by standard input what to look at, and answers on standard output.
+``nersc.py stop FOLDER`` keeps a job from being submitted any more. Every command may come twice, or late.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+import subprocess
+import sys
+import time
+import uuid
+from contextlib import suppress
+from typing import Any, Callable, Dict, List, Mapping
+
+from cts_core.worker.archives import TAR_ENDINGS, Budget, Limits, UnpackError, unpack
+from cts_core.worker.attempts import Attempt, LastingError
+from cts_core.worker.checksum import crc64nvme_text
+from cts_core.worker.failpoints import failpoint
+from cts_core.worker.files import read_json, remove_tree, sync_folder, write_json
+from cts_core.worker.links import LANES, Source, Target, fetch, file_checksum, send
+from cts_core.worker.parallel import ParallelMap
+from cts_core.worker.run_errors import RunErrors, read_errors
+
+MAX_INLINE = 8192
+"""Bytes of a file that is told by what is in it when it is looked at."""
+_MAX_ERRORS_JSON = 256 << 20
+_MAX_LOG = 100 << 20
+"""Bytes of a log that are stored."""
+_MAX_TOLD = 1000
+"""Characters of a message about one container."""
+_PLAN_SECONDS = 2 * 86_400
+"""The age of a plan that nobody has read, after which it is removed."""
+_SUBMIT_SECONDS = 600
+_RUN_ID = "run_id"
+
+Plan = Mapping[str, Any]
+
+
+def main(arguments: List[str]) -> int:
+    """Do what the arguments say; return the exit code."""
+    if arguments[0] == "attempt":
+        folder, step, number, plan = arguments[1:]
+        return make_attempt(folder, step, int(number), plan)
+    if arguments[0] == "stop":
+        print(json.dumps(stop(arguments[1])))  # noqa: T201 - the answer
+        return 0
+    print(json.dumps(look(json.load(sys.stdin))))  # noqa: T201 - the answer
+    return 0
+
+
+def make_attempt(folder: str, step: str, number: int, plan_path: str) -> int:
+    """Make an attempt at a step, unless somebody has begun it."""
+    # Links are as good as keys: nobody else may read what is here.
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    attempt = Attempt(folder, step, number)
+
+    def work() -> Any:  # noqa: ANN401 - JSON
+        failpoint(f"{step}:claimed")
+        data = STEPS[step](folder, attempt, _take_plan(plan_path))
+        failpoint(f"{step}:done")
+        return data
+
+    try:
+        attempt.run(work)
+    finally:
+        with suppress(OSError):
+            os.unlink(plan_path)
+    return 0
+
+
+def _take_plan(path: str) -> Plan:
+    with open(path, encoding="utf-8") as file:
+        plan: Plan = json.load(file)
+    os.unlink(path)
+    return plan
+
+
+# -- steps --
+
+
+def _download(_folder: str, _attempt: Attempt, plan: Plan) -> None:
+    """Place inputs in the cache, or reference data in its folder."""
+    sources = {file["path"]: _source(file) for file in plan["files"]}
+    if "refdata" in plan:
+        _stage(plan, sources)
+    else:
+        fetch(sources, insecure=plan["insecure"])
+
+
+def _source(file: Plan) -> Source:
+    return Source(file["name"], file["url"], file["crc64nvme"], file["size"])
+
+
+def _stage(plan: Plan, sources: Dict[str, Source]) -> None:
+    """Fetch and unpack reference data beside its folder, and put all of it there at once."""
+    folder = plan["refdata"]
+    new = f"{folder}.{uuid.uuid4().hex}.tmp"
+    ((name, source),) = sources.items()
+    packed = os.path.join(f"{new}.packed", name)
+    try:
+        fetch({packed: source}, insecure=plan["insecure"])
+        if plan["unpack"]:
+            _unpack(packed, name, new, Limits(**plan["limits"]))
+        else:
+            os.mkdir(new, 0o755)
+            os.rename(packed, os.path.join(new, name))
+        sync_folder(new)
+        remove_tree(folder)
+        os.rename(new, folder)
+        _write_text(plan["change_file"], f"{folder}\n")
+    finally:
+        remove_tree(f"{new}.packed")
+        remove_tree(new)
+
+
+def _unpack(packed: str, name: str, folder: str, limits: Limits) -> None:
+    # Endings count in any case; what is not packed by tar gets the name before its ending.
+    called = name.lower() if name.lower().endswith(TAR_ENDINGS) else name
+    try:
+        unpack(packed, called, folder, Budget(os.path.dirname(folder), limits), symlinks=False)
+    except UnpackError as e:
+        raise LastingError(str(e)) from e
+
+
+def _write_text(path: str, text: str) -> None:
+    temporary = f"{path}.{uuid.uuid4().hex}.tmp"
+    with open(temporary, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def _submit(folder: str, attempt: Attempt, plan: Plan) -> Dict[str, Any]:
+    """Write what the run is submitted by, and submit it."""
+    for name, text in plan["files"].items():
+        path = os.path.join(folder, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        _write_text(path, text)
+    environment = {**os.environ, "JAWS_USER_CONFIG": os.path.expanduser(plan["config"])}
+    failpoint("submit:before")
+    if attempt.is_superseded():
+        raise RuntimeError("A later attempt has begun, or the job was canceled")
+    ended = subprocess.run(  # noqa: S603 - JAWS's client
+        [os.path.join(folder, word) if word in plan["files"] else word for word in plan["command"]],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+        timeout=_SUBMIT_SECONDS,
+        check=False,
+        encoding="utf-8",
+        errors="replace",
+    )
+    failpoint("submit:after")
+    run_id = _last_run_id(ended.stdout)
+    if run_id is None:
+        said = ended.stderr.strip() or ended.stdout.strip() or "nothing"
+        raise RuntimeError(f"JAWS's client ended with {ended.returncode} and says: {said}")
+    return {_RUN_ID: run_id}
+
+
+def _last_run_id(output: str) -> Any:  # noqa: ANN401 - JSON
+    """Return the run's id of the JSON at the end of an output, before which there may be other lines; None if there is none."""
+    decoder = json.JSONDecoder()
+    for match in reversed(list(re.finditer(r"\{", output))):
+        with suppress(ValueError):
+            value, _ = decoder.raw_decode(output, match.start())
+            if isinstance(value, dict) and isinstance(value.get(_RUN_ID), (int, str)):
+                return value[_RUN_ID]
+    return None
+
+
+def _checksums(folder: str, _attempt: Attempt, plan: Plan) -> Dict[str, Any]:
+    """Compute the checksums of outputs; they are written to a file of their own, since they may be many."""
+    root = plan["root"]
+
+    def checksum(file: Plan) -> Dict[str, Any]:
+        with open(os.path.join(root, file["respath"]), "rb", 0) as content:
+            size = os.fstat(content.fileno()).st_size
+            return {**file, "crc64nvme": file_checksum(content), "size": size}
+
+    files = ParallelMap(LANES).map(checksum, plan["files"])
+    write_json(os.path.join(folder, plan["sums"]), {"root": root, "files": files})
+    return {"files": len(files), "bytes": sum(file["size"] for file in files)}
+
+
+def _upload(_folder: str, _attempt: Attempt, plan: Plan) -> None:
+    send([Target(**file) for file in plan["files"]], insecure=plan["insecure"])
+
+
+def _logs(folder: str, _attempt: Attempt, plan: Plan) -> Dict[str, Any]:
+    """Store the logs of containers that failed, and tell their exit codes."""
+    errors = _read_errors(plan["errors_json"])
+    logs = os.path.join(folder, "logs")
+    os.makedirs(logs, exist_ok=True)
+    targets = []
+    for number, shard in errors.shards.items():
+        if number < plan["containers"]:
+            for stream, text in (("stdout", shard.stdout), ("stderr", shard.stderr)):
+                name = f"container-{number}-{stream}.txt"
+                content = (text or "").encode(errors="replace")[:_MAX_LOG]
+                path = os.path.join(logs, name)
+                with open(path, "wb") as file:
+                    file.write(content)
+                fields = {**plan["fields"], "key": plan["key_prefix"] + name}
+                crc = crc64nvme_text(content)
+                targets.append(
+                    Target(plan["name_prefix"] + name, plan["url"], fields, path, crc, len(content))
+                )
+    send(targets, insecure=plan["insecure"])
+    return {
+        "shards": {
+            str(number): [shard.exit_code, (shard.message or "")[:_MAX_TOLD] or None]
+            for number, shard in errors.shards.items()
+        },
+        "message": errors.message,
+    }
+
+
+def _read_errors(path: str) -> RunErrors:
+    try:
+        with open(path, "rb") as file:
+            content = file.read(_MAX_ERRORS_JSON + 1)
+    except FileNotFoundError:
+        return RunErrors()
+    if len(content) > _MAX_ERRORS_JSON:
+        return RunErrors(message=f"{path} is longer than {_MAX_ERRORS_JSON} bytes")
+    return read_errors(content)
+
+
+STEPS: Mapping[str, Callable[[str, Attempt, Plan], Any]] = {
+    "download": _download,
+    "submit": _submit,
+    "checksums": _checksums,
+    "upload": _upload,
+    "logs": _logs,
+}
+
+
+# -- what others ask --
+
+
+def stop(folder: str) -> List[int]:
+    """Keep a job from being submitted, and return the numbers of the attempts at that which have begun.
+
+    An attempt looks for later ones right before it submits, and none begins whose claim is there.
+    """
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    mark = os.path.join(folder, f"stop-{uuid.uuid4().hex}.tmp")
+    try:
+        write_json(mark, _STOPPED)
+        while True:
+            matches = (_SUBMIT_CLAIM.fullmatch(name) for name in os.listdir(folder))
+            begun = sorted(int(match[1]) for match in matches if match)
+            if begun and _is_stop(_submit_claim(folder, begun[-1])):
+                return begun[:-1]
+            with suppress(FileExistsError):
+                os.link(mark, _submit_claim(folder, (begun or [0])[-1] + 1))
+    finally:
+        os.unlink(mark)
+
+
+_STOPPED = {"stopped": True}
+_SUBMIT_CLAIM = re.compile(r"submit-([1-9][0-9]*)\.claim")
+
+
+def _submit_claim(folder: str, number: int) -> str:
+    return os.path.join(folder, f"submit-{number}.claim")
+
+
+def _is_stop(path: str) -> bool:
+    with suppress(ValueError):
+        return read_json(path) == _STOPPED
+    return False
+
+
+def look(question: Plan) -> Dict[str, Any]:
+    """Return, by folder, its files whose names match: how old and how large each is, and what is in it if that is short.
+
+    None stands for a folder that is not there.
+    """
+    _remove_old_plans(question["plans"])
+    wanted = re.compile(question["names"])
+    short = re.compile(question["told"])
+    return {folder: _look(folder, wanted, short) for folder in question["folders"]}
+
+
+def _look(folder: str, wanted: re.Pattern[str], told: re.Pattern[str]) -> Dict[str, Any] | None:
+    try:
+        with os.scandir(folder) as entries:
+            return {
+                entry.name: _describe(entry, is_told=bool(told.fullmatch(entry.name)))
+                for entry in entries
+                if wanted.fullmatch(entry.name)
+            }
+    except FileNotFoundError:
+        return None
+
+
+def _describe(entry: os.DirEntry[str], *, is_told: bool) -> Dict[str, Any]:
+    with suppress(FileNotFoundError):
+        found = os.stat(entry.path)
+        if stat.S_ISREG(found.st_mode):
+            answer: Dict[str, Any] = {
+                "age": max(0.0, time.time() - found.st_mtime),
+                "size": found.st_size,
+            }
+            if is_told and found.st_size <= MAX_INLINE:
+                with open(entry.path, encoding="utf-8", errors="replace") as file:
+                    answer["text"] = file.read(MAX_INLINE)
+            return answer
+    return {"age": 0.0, "size": 0}
+
+
+def _remove_old_plans(folder: str) -> None:
+    with suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            with suppress(OSError):
+                if time.time() - entry.stat().st_mtime > _PLAN_SECONDS:
+                    os.unlink(entry.path)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,327 @@
+"""The helper at NERSC: its steps, what it tells, and that doubled commands work once."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cts_core.sites.jaws.layout import Attempt, Kind, Step
+from cts_core.sites.jaws.results import StepEnd, read_checksums, read_end
+from cts_core.worker import nersc
+from cts_core.worker.checksum import crc64nvme_text
+from cts_core.worker.links import Source
+from tests.harness.paths import ROOT
+
+ALL = r".*"
+
+
+class Job:
+    """A job's folder, in which steps are attempted as by commands."""
+
+    def __init__(self, root: Path) -> None:
+        self.folder = root / "job"
+        self.plans = root / "plans"
+        self.plans.mkdir()
+
+    def plan(self, **plan: Any) -> Path:
+        path = self.plans / f"{len(list(self.plans.iterdir()))}.plan"
+        path.write_text(json.dumps(plan))
+        return path
+
+    def attempt(self, step: Step, number: int = 1, **plan: Any) -> StepEnd | None:
+        path = self.plan(**plan)
+        nersc.main(["attempt", str(self.folder), step.value, str(number), str(path)])
+        assert not path.exists()
+        return self.end(step, number)
+
+    def end(self, step: Step, number: int = 1) -> StepEnd | None:
+        return read_end((self.folder / Attempt(step, number).file(Kind.END)).read_text())
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    return Job(tmp_path)
+
+
+def _fake_jaws(folder: Path, text: str) -> list[str]:
+    program = folder / "jaws"
+    program.write_text(f"#!/bin/sh\n{text}\n")
+    program.chmod(0o755)
+    return [str(program), "submit", "--tag", "id", "input.wdl"]
+
+
+def _submit_plan(folder: Path, text: str) -> dict[str, Any]:
+    files = {"input.wdl": "the workflow", "manifests/m": "1\n"}
+    return {"command": _fake_jaws(folder, text), "files": files, "config": "~/jaws.conf"}
+
+
+# -- submission --
+
+
+def test_run_is_submitted_by_files_of_the_folder(job: Job, tmp_path: Path):
+    plan = _submit_plan(
+        tmp_path,
+        'echo "found {1} cached"; cat "$4" >"$4.seen"; echo "$JAWS_USER_CONFIG" >>"$4.seen"; echo \'{"run_id": 77, "a": {}}\'',
+    )
+    assert job.attempt(Step.SUBMIT, **plan) == StepEnd(is_done=True, data={"run_id": 77})
+    seen = (job.folder / "input.wdl.seen").read_text()
+    assert seen == f"the workflow{Path.home()}/jaws.conf\n"
+    assert (job.folder / "manifests" / "m").read_text() == "1\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("echo no site >&2; exit 2", "JAWS's client ended with 2 and says: no site"),
+        ("echo '{\"other\": 1}'", 'JAWS\'s client ended with 0 and says: {"other": 1}'),
+        ("exit 1", "JAWS's client ended with 1 and says: nothing"),
+    ],
+)
+def test_refused_submission_may_be_tried_again(job: Job, tmp_path: Path, text: str, reason: str):
+    end = job.attempt(Step.SUBMIT, **_submit_plan(tmp_path, text))
+    assert end is not None
+    assert (end.is_done, end.is_lasting, end.reason) == (False, False, reason)
+
+
+def test_attempt_that_was_taken_for_lost_submits_nothing(job: Job, tmp_path: Path):
+    job.folder.mkdir()
+    (job.folder / "submit-2.claim").touch()
+    end = job.attempt(Step.SUBMIT, **_submit_plan(tmp_path, f"touch {tmp_path}/ran"))
+    assert end is not None
+    assert not end.is_done
+    assert not (tmp_path / "ran").exists()
+
+
+def test_stopped_job_is_never_submitted(job: Job, tmp_path: Path):
+    assert nersc.stop(str(job.folder)) == []
+    assert nersc.stop(str(job.folder)) == []
+    plan = _submit_plan(tmp_path, f"touch {tmp_path}/ran")
+    path = job.plan(**plan)
+    nersc.main(["attempt", str(job.folder), "submit", "1", str(path)])
+    assert not path.exists()
+    assert not (tmp_path / "ran").exists()
+
+
+def test_stop_tells_of_attempts_that_have_begun(job: Job, tmp_path: Path):
+    job.attempt(Step.SUBMIT, **_submit_plan(tmp_path, "echo '{\"run_id\": 1}'"))
+    stopped: list[list[int]] = []
+    threads = [
+        threading.Thread(target=lambda: stopped.append(nersc.stop(str(job.folder))))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert stopped == [[1]] * 4
+    assert sorted(p.name for p in job.folder.glob("submit-*.claim")) == [
+        "submit-1.claim",
+        "submit-2.claim",
+    ]
+
+
+# -- checksums and logs --
+
+
+def test_checksums_of_outputs(job: Job, tmp_path: Path):
+    root = tmp_path / "run"
+    (root / "call").mkdir(parents=True)
+    (root / "call" / "a b").write_bytes(b"content")
+    files = [{"s3path": "a b", "respath": "./call/a b"}]
+    end = job.attempt(Step.CHECKSUMS, root=str(root), files=files, sums="checksums-1.sums")
+    assert end == StepEnd(is_done=True, data={"files": 1, "bytes": 7})
+    (summed,) = read_checksums((job.folder / "checksums-1.sums").read_bytes())
+    assert (summed.name, summed.size, summed.crc64nvme) == ("a b", 7, crc64nvme_text(b"content"))
+
+
+def test_logs_of_a_run_without_any_failure_told(job: Job, tmp_path: Path):
+    plan = {"containers": 2, "insecure": False, "fields": {}, "key_prefix": "", "name_prefix": ""}
+    end = job.attempt(Step.LOGS, errors_json=str(tmp_path / "none"), url="", **plan)
+    assert end == StepEnd(is_done=True, data={"shards": {}, "message": None})
+
+
+def test_logs_are_stored_with_their_codes(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    sent: list[Any] = []
+    monkeypatch.setattr(nersc, "send", lambda targets, insecure: sent.extend(targets))
+    shard = {"shardIndex": 1, "returnCode": 3, "stdoutContents": "out", "stderrContents": "é"}
+    beyond = {**shard, "shardIndex": 9}
+    errors = tmp_path / "errors.json"
+    errors.write_text(json.dumps({"calls": {"x.run_container": [shard, beyond]}}))
+    end = job.attempt(
+        Step.LOGS,
+        errors_json=str(errors),
+        containers=2,
+        insecure=False,
+        url="http://s3",
+        fields={"policy": "p"},
+        key_prefix="cts/id/",
+        name_prefix="logs/cts/id/",
+    )
+    assert end is not None
+    assert end.data["shards"]["1"] == [3, None]
+    assert [(t.name, t.fields["key"], t.size) for t in sent] == [
+        ("logs/cts/id/container-1-stdout.txt", "cts/id/container-1-stdout.txt", 3),
+        ("logs/cts/id/container-1-stderr.txt", "cts/id/container-1-stderr.txt", 2),
+    ]
+    assert (job.folder / "logs" / "container-1-stderr.txt").read_text() == "é"
+
+
+# -- reference data --
+
+
+def _tar(path: Path, *, link: bool = False) -> None:
+    with tarfile.open(path, "w:gz") as tar:
+        entry = tarfile.TarInfo("db/x.txt")
+        entry.size = 3
+        tar.addfile(entry, io.BytesIO(b"abc"))
+        if link:
+            entry = tarfile.TarInfo("db/link")
+            entry.type, entry.linkname = tarfile.SYMTYPE, "x.txt"
+            tar.addfile(entry)
+
+
+@pytest.fixture
+def staged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The archive that is fetched."""
+    archive = tmp_path / "archive"
+
+    def fetch(sources: dict[str, Source], *, insecure: bool) -> None:
+        ((path, _),) = sources.items()
+        Path(path).parent.mkdir(parents=True)
+        Path(path).write_bytes(archive.read_bytes())
+
+    monkeypatch.setattr(nersc, "fetch", fetch)
+    (tmp_path / "refdata").mkdir()
+    return archive
+
+
+def _refdata_plan(tmp_path: Path, name: str, *, unpack: bool) -> dict[str, Any]:
+    return {
+        "files": [{"path": name, "name": "data/ref", "url": "", "crc64nvme": "", "size": 1}],
+        "insecure": False,
+        "refdata": str(tmp_path / "refdata" / "id"),
+        "unpack": unpack,
+        "limits": {"bytes": 100_000, "entries": 10, "free": 0},
+        "change_file": str(tmp_path / "refdata" / "changes.txt"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "unpack", "files"),
+    [
+        ("db.TAR.gz", True, ["db/x.txt"]),
+        ("db.tgz", False, ["db.tgz"]),
+        ("A.GZ", True, ["A"]),
+    ],
+)
+def test_reference_data_is_there_whole(
+    job: Job, tmp_path: Path, staged: Path, name: str, *, unpack: bool, files: list[str]
+):
+    _tar(staged)
+    folder = tmp_path / "refdata" / "id"
+    folder.mkdir()
+    (folder / "left by an attempt that was lost").touch()
+    end = job.attempt(Step.DOWNLOAD, **_refdata_plan(tmp_path, name, unpack=unpack))
+    assert end == StepEnd(is_done=True)
+    found = [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()]
+    assert found == files
+    assert (tmp_path / "refdata" / "changes.txt").read_text() == f"{folder}\n"
+    assert len(list((tmp_path / "refdata").iterdir())) == 2
+
+
+def test_archive_with_links_fails_for_good(job: Job, tmp_path: Path, staged: Path):
+    _tar(staged, link=True)
+    end = job.attempt(Step.DOWNLOAD, **_refdata_plan(tmp_path, "db.tgz", unpack=True))
+    assert end is not None
+    assert end.is_lasting
+    assert "symbolic link 'db/link'" in (end.reason or "")
+    assert not list((tmp_path / "refdata").iterdir())
+
+
+# -- looking --
+
+
+def test_look_tells_of_the_files_that_are_asked_for(job: Job, tmp_path: Path):
+    job.attempt(Step.UPLOAD, files=[], insecure=False)
+    (job.folder / "other").write_text("secret")
+    (job.folder / "upload-2.json").write_text("x" * (nersc.MAX_INLINE + 1))
+    question = {
+        "folders": [str(job.folder), str(tmp_path / "none")],
+        "names": r"upload-\d+\.(claim|json)",
+        "told": r".*\.json",
+        "plans": str(job.plans),
+    }
+    answer = nersc.look(question)
+    assert answer[str(tmp_path / "none")] is None
+    files = answer[str(job.folder)]
+    assert set(files) == {"upload-1.claim", "upload-1.json", "upload-2.json"}
+    assert "text" not in files["upload-1.claim"]
+    assert 0 <= files["upload-1.claim"]["age"] < 300
+    assert read_end(files["upload-1.json"]["text"]) == StepEnd(is_done=True)
+    assert (files["upload-2.json"]["size"], files["upload-2.json"].get("text")) == (
+        nersc.MAX_INLINE + 1,
+        None,
+    )
+
+
+def test_plans_that_nobody_reads_are_removed(job: Job):
+    old, new = job.plan(), job.plan()
+    os.utime(old, (0, 0))
+    question = {"folders": [], "names": ALL, "told": ALL, "plans": str(job.plans)}
+    assert nersc.look(question) == {}
+    assert not old.exists()
+    assert new.exists()
+
+
+# -- as a program --
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "point", ["submit:claimed", "submit:before", "submit:after", "submit:done"]
+)
+def test_killed_helper_is_seen_as_lost_and_submits_at_most_once(
+    job: Job, tmp_path: Path, point: str
+):
+    plan = _submit_plan(tmp_path, f"echo ran >>{tmp_path}/ran; echo '{{\"run_id\": 1}}'")
+
+    def run(number: int, **environment: str) -> None:
+        command = [sys.executable, "-m", "cts_core.worker.nersc", "attempt", str(job.folder)]
+        subprocess.run(
+            [*command, "submit", str(number), str(job.plan(**plan))],
+            env={**os.environ, **environment},
+            cwd=ROOT,
+            check=False,
+        )
+
+    run(1, CTS_FAILPOINTS=f"{point}=kill")
+    assert (job.folder / "submit-1.claim").exists()
+    assert not (job.folder / "submit-1.json").exists()
+    # A command that comes again does nothing: the claim is kept.
+    run(1)
+    ran = tmp_path / "ran"
+    assert ran.exists() == (point in ("submit:after", "submit:done"))
+    if not ran.exists():
+        run(2)
+    assert ran.read_text() == "ran\n"
+
+
+@pytest.mark.slow
+def test_doubled_command_downloads_once(job: Job):
+    command = [sys.executable, "-m", "cts_core.worker.nersc", "attempt", str(job.folder), "upload"]
+    plans = [job.plan(files=[], insecure=False) for _ in range(3)]
+    running = [subprocess.Popen([*command, "1", str(plan)], cwd=ROOT) for plan in plans]
+    assert [helper.wait() for helper in running] == [0, 0, 0]
+    assert sorted(path.name for path in job.folder.iterdir()) == ["upload-1.claim", "upload-1.json"]
+    assert not list(job.plans.iterdir())
