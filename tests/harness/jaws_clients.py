@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from cts_core.http_client import HttpClient
 from cts_core.sites.jaws.credentials import Credentials, read_key
 from cts_core.sites.jaws.pace import Pace
-from cts_core.sites.jaws.sfapi import SFAPI
+from cts_core.sites.jaws.sfapi import SFAPI, Task
 from tests.simulators.sfapi import NERSC
 
 
@@ -28,3 +29,11 @@ async def sfapi_client(
     credentials = Credentials(key, http, nersc.token_url)
     yield SFAPI(nersc.api_url, nersc.beta_url, http, credentials, Pace(per_second))
     await http.close()
+
+
+async def ended_task(sfapi: SFAPI, task_id: str) -> Task:
+    """Return a command at its end."""
+    async with asyncio.timeout(60):
+        while not (task := await sfapi.task(task_id)).is_over:
+            await asyncio.sleep(0.02)
+    return task

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import shlex
 import shutil
 import subprocess
@@ -18,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.services.debian import unpack
-from tests.services.server import install_folder
+from tests.services.server import install_folder, require_program
 from tests.services.sid import require_root
 
 PACKAGES = (
@@ -26,6 +27,11 @@ PACKAGES = (
     *("golang-github-containers-common", "golang-github-containers-image"),
     *("libsubid4", "libgpgme11", "libassuan0", "libdevmapper1.02.1", "libglib2.0-0", "libseccomp2"),
 )
+_TOOLS = (
+    *("sh", "cat", "chmod", "chown", "cp", "dd", "find", "grep", "id", "ln", "mkdir", "readlink"),
+    *("sleep", "touch"),
+)
+"""The tools of busybox that images have."""
 ULIMITS = ("nofile=1024:1024", "nproc=4096:4096")
 """The limits of containers: the defaults may be more than the machine allows."""
 
@@ -82,11 +88,22 @@ def layer(*files: tuple[str, bytes]) -> bytes:
             entry = tarfile.TarInfo(name)
             entry.size, entry.mode = len(content), 0o755
             tar.addfile(entry, io.BytesIO(content))
-        for tool in ("sh", "cat", "chmod", "chown", "dd", "grep", "id", "mkdir", "sleep", "touch"):
+        for tool in _TOOLS:
             entry = tarfile.TarInfo(f"bin/{tool}")
             entry.type, entry.linkname = tarfile.SYMTYPE, "busybox"
             tar.addfile(entry)
     return archive.getvalue()
+
+
+def bash() -> list[tuple[str, bytes]]:
+    """Return the files of this machine's bash, with its libraries, for a layer."""
+    program = require_program("bash", "apt-get install bash")
+    told = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
+    libraries = re.findall(r"(/\S+) \(0x", told)
+    return [
+        ("bin/bash", Path(program).read_bytes()),
+        *((path.lstrip("/"), Path(path).read_bytes()) for path in libraries),
+    ]
 
 
 def libraries(root: Path) -> str:

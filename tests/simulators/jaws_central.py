@@ -1,9 +1,13 @@
-"""A simulator of JAWS central: the calls of the contract, strictly, over real sockets. It runs nothing: a test moves its runs."""
+"""A simulator of JAWS central: the calls of the contract, strictly, over real sockets.
+
+Alone it runs nothing: a test moves its runs. ``jaws_sites`` adds the command ``jaws`` at NERSC, and sites that run.
+"""
 
 from __future__ import annotations
 
 import json
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -16,10 +20,13 @@ import pytest
 from tests.simulators.server import PreparedResponse, SimulatorServer
 
 _API = "/api/v2/"
+SITES = ("kbase", "jgi")
 _RUN_QUERY = {"verbose": ["true"], "local_tz": ["UTC"]}
 
 
-class _RefusalError(Exception):
+class RefusalError(Exception):
+    """What JAWS refuses a call with."""
+
     def __init__(self, status: int, detail: object) -> None:
         super().__init__(detail)
         self.response = PreparedResponse(status, json.dumps({"detail": detail}).encode())
@@ -35,6 +42,10 @@ class JAWSRun:
     result: str | None = None
     output_dir: str | None = None
     log: list[str] = field(default_factory=lambda: ["created"])
+    site: str = "kbase"
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    """Set for the site that runs it."""
+    ended: threading.Event = field(default_factory=threading.Event)
 
     def move(self, status: str, result: str | None = None) -> None:
         self.status, self.result = status, result
@@ -51,7 +62,7 @@ class JAWS:
     sites: dict[str, dict[str, str]] = field(
         default_factory=lambda: {
             site: {f"{site}-{part}": "UP" for part in ("Site", "Cromwell", "HTCondor")}
-            for site in ("kbase", "jgi")
+            for site in SITES
         }
     )
     has_search: bool = True
@@ -62,8 +73,12 @@ class JAWS:
     calls: list[str] = field(default_factory=list)
     """Method and path of each call, in order."""
 
+    take: Callable[[dict[str, Any]], dict[str, Any]] | None = None
+    """Takes what the client submits, and returns what it prints."""
+
     def __post_init__(self) -> None:
         self._server = SimulatorServer(self.respond)
+        self._lock = threading.Lock()
 
     @property
     def url(self) -> str:
@@ -73,13 +88,22 @@ class JAWS:
         self._server.start()
 
     def stop(self) -> None:
+        for run in list(self.runs.values()):
+            run.cancelled.set()
         self._server.stop()
 
-    def submit(self, tag: str) -> JAWSRun:
+    def submit(self, tag: str, site: str = "kbase") -> JAWSRun:
         """Add a run, as ``jaws submit`` on Perlmutter does."""
-        run = JAWSRun(1000 + len(self.runs), tag)
-        self.runs[run.id] = run
+        with self._lock:
+            run = JAWSRun(1000 + len(self.runs), tag, site=site)
+            self.runs[run.id] = run
         return run
+
+    def advance(self, run: JAWSRun, status: str, result: str | None = None) -> None:
+        """Move a run, unless it was cancelled."""
+        with self._lock:
+            if not run.cancelled.is_set():
+                run.move(status, result)
 
     def respond(self, method: str, target: str, headers: Any, body: bytes) -> PreparedResponse:
         url = urlsplit(target)
@@ -91,13 +115,13 @@ class JAWS:
             answer = self._answer(
                 f"{method} {url.path.removeprefix(_API)}", url.query, headers, body
             )
-        except _RefusalError as e:
+        except RefusalError as e:
             return e.response
         return PreparedResponse(200, json.dumps(answer).encode())
 
     def _answer(self, called: str, query: str, headers: Any, body: bytes) -> Any:
         if headers.get("Authorization") != f"Bearer {self.token}":
-            raise _RefusalError(401, "Provided token is not valid")
+            raise RefusalError(401, "Provided token is not valid")
         asked = parse_qs(query, strict_parsing=True) if query else {}
         routes: dict[str, Callable[..., Any]] = {
             r"GET user": lambda: {"uid": self.user, "name": "CTS", "email": "x@example.org"},
@@ -108,20 +132,26 @@ class JAWS:
             ),
             r"PUT run/(\d+)/cancel": self._cancel,
             r"POST search": lambda: self._search(headers, body),
+            r"POST run": lambda: self._take(json.loads(body)),
         }
         for pattern, call in routes.items():
             if match := re.fullmatch(pattern, called):
                 return call(*match.groups())
-        raise _RefusalError(404, "Not Found")
+        raise RefusalError(404, "Not Found")
+
+    def _take(self, asked: dict[str, Any]) -> dict[str, Any]:
+        if self.take is None:
+            raise RefusalError(404, "Not Found")
+        return self.take(asked)
 
     def _find(self, run_id: str) -> JAWSRun:
         if int(run_id) not in self.runs:
-            raise _RefusalError(404, {"error": f"Run {run_id} not found"})
+            raise RefusalError(404, {"error": f"Run {run_id} not found"})
         return self.runs[int(run_id)]
 
     def _view(self, run_id: str, asked: dict[str, list[str]]) -> dict[str, Any]:
         if asked != _RUN_QUERY:
-            raise _RefusalError(422, "ask with verbose and local_tz")
+            raise RefusalError(422, "ask with verbose and local_tz")
         run = self._find(run_id)
         return {
             "id": run.id,
@@ -131,32 +161,39 @@ class JAWS:
             "updated": "2026-11-29 12:00:00",
             "output_dir": run.output_dir,
             "tag": run.tag,
-            "site_id": "kbase",
+            "site_id": run.site,
         }
 
     def _log(self, run_id: str, asked: dict[str, list[str]]) -> dict[str, Any]:
         if asked != {"local_tz": ["UTC"]}:
-            raise _RefusalError(422, "ask with local_tz")
+            raise RefusalError(422, "ask with local_tz")
         log = self._find(run_id).log
         rows = [[before, after, "2026-11-29 12:00:00", ""] for before, after in pairwise(log)]
         return {"header": ["STATUS_FROM", "STATUS_TO", "TIMESTAMP", "COMMENT"], "data": rows}
 
     def _cancel(self, run_id: str) -> dict[str, Any]:
         run = self._find(run_id)
+        with self._lock:
+            return self._cancel_run(run)
+
+    def _cancel_run(self, run: JAWSRun) -> dict[str, Any]:
         if "cancelled" in run.log:
-            raise _RefusalError(400, {"error": f"Run {run_id} has already been cancelled"})
+            raise RefusalError(400, {"error": f"Run {run.id} has already been cancelled"})
         if run.status in ("done", "download complete"):
-            raise _RefusalError(400, {"error": "It is too late to cancel this run"})
+            raise RefusalError(400, {"error": "It is too late to cancel this run"})
+        run.cancelled.set()
         run.move("cancelled", "cancelled")
-        return {run_id: True}
+        if self.take is not None:
+            run.move("done", "cancelled")
+        return {str(run.id): True}
 
     def _search(self, headers: Any, body: bytes) -> list[dict[str, Any]]:
         if not self.has_search:
-            raise _RefusalError(404, "Not Found")
+            raise RefusalError(404, "Not Found")
         form = parse_qs(body.decode(), strict_parsing=True)
         names = {"active_only", "delta_days", "site_id", "result"}
         if headers["Content-Type"] != "application/x-www-form-urlencoded" or set(form) != names:
-            raise _RefusalError(422, "a search is a form")
+            raise RefusalError(422, "a search is a form")
         return [{"id": run.id, "tag": run.tag, "status": run.status} for run in self.runs.values()]
 
 

@@ -1,16 +1,20 @@
 """A simulator of NERSC: its Superfacility API and its tokens, strictly, over real sockets.
 
 Commands run for real, in bubblewrap, with folders of the simulator's root in the place of ``/global``, ``/pscratch`` and the home; on a DTN
-``$SCRATCH`` is there only after ``source /etc/bashrc``.
+``$SCRATCH`` and ``module`` are there only after ``source /etc/bashrc``. What nobody could verify of NERSC (docs/reference/contract-jaws.md §17)
+is so, or otherwise, as a test sets it.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
 import json
+import os
 import re
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +24,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import httpx
 import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -33,12 +38,25 @@ SCRATCH = {"perlmutter": "/pscratch/sd/c/cdm_ts", "dtns": "/global/pscratch/sd/c
 """``$SCRATCH`` of the user; both are one folder."""
 _MACHINES = ("perlmutter", "dtns", "dtn01")
 _TOKEN_PATH, _API, _BETA = "/c2id/token", "/api/v1.2/", "/api/beta/"
-_COMMAND_SECONDS = 30
+_PYTHON_MODULES = "/global/common/software/nersc/pe/modulefiles/latest"
+_MODULE = """\
+module() {
+  case "$1" in
+    use) export MODULEPATH="$2:${MODULEPATH:-}" ;;
+    load)
+      local folder
+      for folder in ${MODULEPATH//:/ }; do
+        if [ -f "$folder/$2" ]; then source "$folder/$2"; return 0; fi
+      done
+      echo "Lmod has detected the following error: The following module(s) are unknown: \\"$2\\"" >&2
+      return 1 ;;
+  esac
+}
+"""
 
 
 @dataclass
 class _Task:
-    process: threading.Thread
     status: str = "new"
     result: str | None = None
 
@@ -47,6 +65,17 @@ class _Task:
 def _make_key(name: str) -> rsa.RSAPrivateKey:
     """Return a key; making one takes long, so that tests share them."""
     return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
+@functools.cache
+def _old_python() -> Path | None:
+    """Return the folder of the oldest Python that helpers run on, where this machine has it."""
+    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    return next(root.glob("versions/3.9.*"), None)
+
+
+def _scratch(machine: str) -> str:
+    return SCRATCH["perlmutter" if machine == "perlmutter" else "dtns"]
 
 
 class _RefusalError(Exception):
@@ -75,8 +104,20 @@ class NERSC:
     """Seconds before each answer."""
     override: PreparedResponse | None = None
     """Sent instead of every regular answer."""
+    lost_answers: int = 0
+    """How many of the next calls are done, and not answered."""
     is_stuck: bool = False
     """Whether commands that are sent now begin only once this is unset."""
+    doubles_commands: bool = False
+    """Whether each command runs twice, the second time right after the first."""
+    max_command: int | None = None
+    """Bytes of a command that are taken."""
+    max_upload: int | None = None
+    """Bytes of a request with a file that are taken."""
+    max_output: int | None = None
+    """Characters that are kept of what a command writes."""
+    task_seconds: float = 60.0
+    """How long a command may run before it is killed."""
     calls: list[str] = field(default_factory=list)
     """Method and path of each call, in order."""
     callbacks: list[dict[str, Any]] = field(default_factory=list)
@@ -86,9 +127,15 @@ class NERSC:
         self._tokens: dict[str, float] = {}
         self._used: set[str] = set()
         self._tasks: dict[str, _Task] = {}
+        self._stopped = threading.Event()
         self._server = SimulatorServer(self.respond)
         for folder in ("global/pscratch/sd/c/cdm_ts", "global/cfs", f"home/{self.user}"):
             (self.root / folder).mkdir(parents=True, exist_ok=True)
+        for machine in _MACHINES:
+            text = f"export SCRATCH={_scratch(machine)}\n{_MODULE}"
+            (self.root / f"bashrc-{machine}").write_text(text)
+        path = f"{python}/bin:$PATH" if (python := _old_python()) else "$PATH"
+        self.add_module(_PYTHON_MODULES, "python", f"export PATH={path}\n")
 
     @property
     def url(self) -> str:
@@ -136,11 +183,18 @@ class NERSC:
             path.lstrip("/") if path.startswith("/") else f"home/{self.user}/{path}"
         )
 
+    def add_module(self, folder: str, name: str, script: str) -> None:
+        """Have ``module load`` of this name run a script, after ``module use`` of the folder."""
+        place = self.place(folder)
+        place.mkdir(parents=True, exist_ok=True)
+        (place / name).write_text(script)
+
     def start(self) -> None:
         self._server.start()
 
     def stop(self) -> None:
         self.is_stuck = False
+        self._stopped.set()
         self._server.stop()
 
     def respond(self, method: str, target: str, headers: Any, body: bytes) -> PreparedResponse:
@@ -153,6 +207,9 @@ class NERSC:
             answer = self._answer(method, url.path, url.query, headers, body)
         except _RefusalError as e:
             return e.response
+        if self.lost_answers:
+            self.lost_answers -= 1
+            return PreparedResponse(cut=True)
         return PreparedResponse(200, b"" if answer is None else json.dumps(answer).encode())
 
     def _answer(self, method: str, path: str, query: str, headers: Any, body: bytes) -> Any:
@@ -229,33 +286,72 @@ class NERSC:
     def _callback(self, content: dict[str, Any]) -> None:
         if set(content) != {"path_condition", "url", "timeout"}:
             raise _RefusalError(422, "a callback has path_condition, url and timeout")
+        place = self.place(content["path_condition"]["path"])
         _check_machine(content["path_condition"]["machine"])
         self.callbacks.append(content)
+        end = time.monotonic() + content["timeout"]
+
+        def watch() -> None:
+            while time.monotonic() < end and not self._stopped.wait(0.02):
+                if place.exists():
+                    # Whether anybody answers is nothing to NERSC.
+                    with contextlib.suppress(httpx.HTTPError):
+                        httpx.get(content["url"], timeout=5)
+                    return
+
+        threading.Thread(target=watch, daemon=True).start()
 
     def _run(self, machine: str, headers: Any, body: bytes) -> dict[str, Any]:
         _check_machine(machine)
         if headers["Content-Type"] != "application/x-www-form-urlencoded":
             raise _RefusalError(422, "a command is a form")
         (command,) = parse_qs(body.decode(), strict_parsing=True)["executable"]
-        task_id = str(len(self._tasks) + 1)
+        if self.max_command is not None and len(command.encode()) > self.max_command:
+            raise _RefusalError(422, f"executable has more than {self.max_command} bytes")
+        task, task_id = _Task(), str(len(self._tasks) + 1)
 
         def work() -> None:
             while self.is_stuck and task.status == "new":
                 time.sleep(0.01)
-            if task.status == "new":
-                task.result, task.status = self._execute(machine, command), "completed"
+            for _ in range(1 + self.doubles_commands):
+                self._execute(machine, command, task)
 
-        task = _Task(threading.Thread(target=work, daemon=True))
         self._tasks[task_id] = task
-        task.process.start()
+        threading.Thread(target=work, daemon=True).start()
         return {"task_id": task_id, "status": "OK", "error": None}
 
-    def _execute(self, machine: str, command: str) -> str:
+    def _execute(self, machine: str, command: str, task: _Task) -> None:
+        """Run a command, and write down its first end, unless its task is cancelled before."""
+        if task.status == "cancelled":
+            return
+        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+            process = subprocess.Popen(
+                [*self._box(machine), "/bin/bash", "-c", command],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+            )
+            end = time.monotonic() + self.task_seconds
+            while process.poll() is None:
+                is_late = time.monotonic() > end or self._stopped.is_set()
+                if is_late or task.status == "cancelled":
+                    process.kill()
+                    process.wait()
+                    if task.status == "new":
+                        task.status = "failed"
+                    return
+                time.sleep(0.01)
+            if task.status == "new":
+                told = {"status": "error" if process.returncode else "ok"}
+                for name, file in (("output", out), ("error", err)):
+                    file.seek(0)
+                    told[name] = file.read()[: self.max_output]
+                task.result, task.status = json.dumps(told), "completed"
+
+    def _box(self, machine: str) -> list[str]:
+        """Return the command that runs others as on this machine."""
         with or_skip():
             bubblewrap = require_program("bwrap", "install bubblewrap")
-        scratch = SCRATCH["perlmutter" if machine == "perlmutter" else "dtns"]
-        rc = self.root / "bashrc"
-        rc.write_text(f"export SCRATCH={scratch}\n")
         box = [
             bubblewrap,
             "--die-with-parent",
@@ -270,7 +366,9 @@ class NERSC:
             box += ["--ro-bind-try", system, system]
         for entry in Path("/etc").iterdir():
             box += ["--ro-bind-try", str(entry), str(entry)]
-        box += ["--ro-bind", str(rc), "/etc/bashrc"]
+        box += ["--ro-bind", str(self.root / f"bashrc-{machine}"), "/etc/bashrc"]
+        if python := _old_python():
+            box += ["--ro-bind", str(python), str(python)]
         home = f"/home/{self.user}"
         for inside, outside in (
             ("/global", "global"),
@@ -280,22 +378,9 @@ class NERSC:
             box += ["--bind", str(self.root / outside), inside]
         box += ["--clearenv", "--setenv", "PATH", "/usr/bin:/bin", "--setenv", "HOME", home]
         if machine == "perlmutter":
-            box += ["--setenv", "SCRATCH", scratch]
-        ended = subprocess.run(
-            [*box, "--chdir", home, "/bin/bash", "-c", command],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_COMMAND_SECONDS,
-            check=False,
-        )
-        return json.dumps(
-            {
-                "status": "error" if ended.returncode else "ok",
-                "output": ended.stdout,
-                "error": ended.stderr,
-            }
-        )
+            # There, bash reads it by itself.
+            box += ["--setenv", "SCRATCH", _scratch(machine), "--setenv", "BASH_ENV", "/etc/bashrc"]
+        return [*box, "--chdir", home]
 
     def _view_task(self, task_id: str) -> dict[str, Any]:
         task = self._find_task(task_id)
@@ -313,6 +398,8 @@ class NERSC:
 
     def _upload(self, machine: str, path: str, headers: Any, body: bytes) -> dict[str, Any]:
         _check_machine(machine)
+        if self.max_upload is not None and len(body) > self.max_upload:
+            raise _RefusalError(413, "Request Entity Too Large")
         files: dict[str, list[HTTPFile]] = {}
         parse_body_arguments(headers["Content-Type"], body, {}, files)
         if set(files) != {"file"}:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 from cts_core.errors import UnavailableError
 from cts_core.sites.jaws.layout import Machine
 from cts_core.sites.jaws.sfapi import SFAPI, SFAPIError, Task, TaskState
-from tests.harness.jaws_clients import sfapi_client
+from tests.harness.jaws_clients import ended_task, sfapi_client
 from tests.simulators.server import PreparedResponse
 from tests.simulators.sfapi import NERSC, SCRATCH
 
@@ -22,13 +21,6 @@ pytestmark = pytest.mark.slow
 async def sfapi(nersc: NERSC, tmp_path: Path) -> AsyncIterator[SFAPI]:
     async with sfapi_client(nersc, tmp_path) as client:
         yield client
-
-
-async def _ended(sfapi: SFAPI, task_id: str) -> Task:
-    async with asyncio.timeout(30):
-        while not (task := await sfapi.task(task_id)).is_over:
-            await asyncio.sleep(0.02)
-    return task
 
 
 async def test_status_and_outages_need_no_token(nersc: NERSC, sfapi: SFAPI):
@@ -64,14 +56,14 @@ async def test_command_runs_on_its_machine(
     sfapi: SFAPI, machine: Machine, prefix: str, scratch: str
 ):
     task_id = await sfapi.run(machine, f"{prefix}echo \"$SCRATCH & $(basename ~)\" 'ü'")
-    assert await _ended(sfapi, task_id) == Task(
+    assert await ended_task(sfapi, task_id) == Task(
         TaskState.COMPLETED, is_ok=True, output=f"{scratch} & cdm_ts ü\n"
     )
 
 
 async def test_command_that_fails_has_its_error(sfapi: SFAPI):
     task_id = await sfapi.run(Machine.PERLMUTTER, "echo out; echo why >&2; exit 3")
-    assert await _ended(sfapi, task_id) == Task(
+    assert await ended_task(sfapi, task_id) == Task(
         TaskState.COMPLETED, is_ok=False, output="out\n", error="why\n"
     )
 

@@ -21,10 +21,10 @@ from cts_core.model.job import JobInput
 from cts_core.object_paths import ObjectPath
 from cts_core.plan import plan_job
 from cts_core.sites.jaws.wdl import NOT_PLACED, RunFiles, make_run, quote, workflow_name
-from tests.harness.cromwell import check_wdl, run_shard
 from tests.harness.factories import NOON, make_image
 from tests.harness.jaws_vectors import RUNS
-from tests.services.server import or_skip
+from tests.harness.paths import PROGRAMS
+from tests.simulators.cromwell import Bind, Cromwell, Execution, Sandbox, bind_inputs, load
 
 by_case = pytest.mark.parametrize("case", RUNS["cases"], ids=lambda case: case["name"])
 
@@ -40,6 +40,16 @@ def _make(case: dict[str, Any]) -> RunFiles:
     return make_run(job, image, plans, cache=case["cache_dir"], refdata=case["refdata_relative"])
 
 
+def _write(run: RunFiles, folder: Path) -> Path:
+    path = folder / "input.wdl"
+    path.write_text(run.wdl)
+    return path
+
+
+def _check_with_miniwdl(run: RunFiles, folder: Path) -> None:
+    bind_inputs(load(_write(run, folder)), json.loads(run.inputs))
+
+
 def _parse_with_sprocket(run: RunFiles) -> None:
     _, diagnostics = document(run.wdl, fallback_version=SupportedVersion.V1(V1.ZERO))
     assert not diagnostics
@@ -53,31 +63,73 @@ def test_manifests_and_files_are_those_of_the_vectors(case: dict[str, Any], tmp_
     (files,) = (value for key, value in json.loads(run.inputs).items() if key.endswith(".files"))
     named = {path for paths in files for path in paths}
     assert named == {*case["files"].values(), *case["manifests"]}
-    check_wdl(run, tmp_path)
+    _check_with_miniwdl(run, tmp_path)
     _parse_with_sprocket(run)
+
+
+def _execute(
+    run: RunFiles, folder: Path, contents: dict[str, str], *, mounts: str = "", **options: Any
+) -> Execution:
+    """Run the workflow; ``contents`` are those of its inputs by path, and ``mounts`` what the probe looks at."""
+
+    def find_input(path: str) -> Path:
+        place = folder / "staged" / path.lstrip("/")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(contents[path])
+        return place
+
+    (folder / "staged/pscratch").mkdir(parents=True, exist_ok=True)
+    probe = {"/cts/probe": PROGRAMS / "jaws_probe.py"}
+    sandbox = Sandbox(probe, {"SEEN": "seen.json", "MOUNTS": mounts})
+    cromwell = Cromwell(folder / "executions", sandbox, find_input, **options)
+    return cromwell.run(_write(run, folder), json.loads(run.inputs))
 
 
 @pytest.mark.slow
 @by_case
 def test_each_container_sees_what_it_has_to(case: dict[str, Any], tmp_path: Path):
+    _check_containers(case, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "habit",
+    [{"makes_folders": False}, {"localization": "soft link"}, {"localization": "copy"}],
+    ids=str,
+)
+def test_containers_see_the_same_whatever_habits_jaws_has(habit: dict[str, Any], tmp_path: Path):
+    (case,) = (case for case in RUNS["cases"] if case["name"] == "declobber one container")
+    _check_containers(case, tmp_path, **habit)
+
+
+def _check_containers(case: dict[str, Any], tmp_path: Path, **habit: Any) -> None:
     run, runtime = _make(case), case["runtime"]
     cached = {path: f"content {path.rpartition('/')[2]}" for path in case["files"].values()}
-    refdata = None
-    if runtime["refdata"] is not None:
-        refdata = tmp_path / "refdata"
-        refdata.mkdir()
-        (refdata / "db.txt").write_text("reference")
-    for number, expected in enumerate(case["containers"]):
-        with or_skip():
-            shard = run_shard(
-                run, number, tmp_path, contents={**cached, **case["manifests"]}, refdata=refdata
-            )
-        assert shard.seen is not None, shard.stderr
-        outputs = sorted(line.rpartition("__output__/")[2] for line in shard.outputs)
-        assert {**shard.seen, "outputs": outputs} == {**expected, "stdin": ""}
-        assert (shard.code, shard.stdout) == (0, "probe says hello\nEntrypoint exit code: 0\n")
-        declobber = f"/{number}" if case["job_input"]["params"].get("declobber") else ""
-        dynamic = {"dynamic_refdata": ":".join(runtime["refdata"])} if refdata else {}
+    refdata, mounts = runtime["refdata"], [runtime["input_mount"], runtime["output_mount"]]
+    if refdata is not None:
+        folder = tmp_path / "refdata" / refdata[0]
+        folder.mkdir(parents=True)
+        (folder / "db.txt").write_text("reference")
+        mounts.append(refdata[1])
+    execution = _execute(
+        run,
+        tmp_path,
+        cached | case["manifests"],
+        mounts=":".join(mounts),
+        refdata=tmp_path / "refdata",
+        shared=[Bind(tmp_path / "staged/pscratch", "/pscratch")],
+        **habit,
+    )
+    assert execution.outputs is not None, [shard.read("stderr") for shard in execution.shards]
+    names = {key.rpartition(".")[2]: value for key, value in execution.outputs.items()}
+    for shard, expected in zip(execution.shards, case["containers"], strict=True):
+        paths = names["output_files"][shard.number]
+        outputs = sorted(path.rpartition("__output__/")[2] for path in paths)
+        seen = json.loads(shard.read("seen.json"))
+        assert {**seen, "outputs": outputs} == {**expected, "stdin": ""}
+        assert shard.read("stdout") == "probe says hello\nEntrypoint exit code: 0\n"
+        declobber = f"/{shard.number}" if case["job_input"]["params"].get("declobber") else ""
+        dynamic = {"dynamic_refdata": ":".join(refdata)} if refdata else {}
         assert shard.runtime == {
             "docker": runtime["docker"],
             "runtime_minutes": runtime["runtime_minutes"],
@@ -100,10 +152,9 @@ def _simple(tmp_path: Path, **changes: Any) -> tuple[RunFiles, dict[str, str]]:
 @pytest.mark.slow
 def test_exit_code_is_that_of_the_program(tmp_path: Path):
     run, contents = _simple(tmp_path, entrypoint=["/bin/sh", "-c", "echo a\necho b >&2; exit 7"])
-    with or_skip():
-        shard = run_shard(run, 0, tmp_path, contents=contents, refdata=None)
-    assert (shard.code, shard.stdout, shard.stderr) == (7, "a\nEntrypoint exit code: 7\n", "b\n")
-    assert shard.outputs == []
+    (shard,) = _execute(run, tmp_path, contents).shards
+    assert (shard.code, shard.outputs) == (7, None)
+    assert (shard.read("stdout"), shard.read("stderr")) == ("a\nEntrypoint exit code: 7\n", "b\n")
 
 
 @pytest.mark.slow
@@ -113,10 +164,9 @@ def test_input_that_cannot_be_placed_fails_the_container_before_its_program(tmp_
     # The script of the task, a file, is in the place of a folder.
     inputs["ghcr_io_kbase_tool.places"] = [["../script/x"]]
     run = RunFiles(run.wdl, json.dumps(inputs), run.manifests)
-    with or_skip():
-        shard = run_shard(run, 0, tmp_path, contents=contents, refdata=None)
-    assert (shard.code, shard.seen, shard.outputs) == (NOT_PLACED, None, [])
-    assert "the program was not run" in shard.stderr
+    (shard,) = _execute(run, tmp_path, contents).shards
+    assert (shard.code, shard.read("seen.json"), shard.outputs) == (NOT_PLACED, "", None)
+    assert "the program was not run" in shard.read("stderr")
 
 
 @pytest.mark.parametrize(
@@ -205,7 +255,7 @@ def _jobs(draw: st.DrawFn) -> tuple[JobInput, JobImage]:
 def test_workflow_of_any_job_is_legal(tmp_path_factory, made: tuple[JobInput, JobImage]):
     job, image = made
     run = make_run(job, image, plan_job(job, image), cache="/cache", refdata=None)
-    check_wdl(run, tmp_path_factory.mktemp("wdl"))
+    _check_with_miniwdl(run, tmp_path_factory.mktemp("wdl"))
     _parse_with_sprocket(run)
 
 
