@@ -7,6 +7,7 @@ import type { StreamStatus } from "../service/stream";
 import type { DraftStore, DraftView } from "../store/draft";
 import type { JobStore, JobView } from "../store/jobs";
 import type { JobList, ListView } from "../store/list";
+import type { Observable } from "../store/observable";
 
 export const TranslatorContext = createContext<Translator>(english);
 
@@ -32,6 +33,9 @@ export function useList(list: JobList): ListView {
 export function useDraft(draft: DraftStore): DraftView {
   const [subscribe] = useState(() => (callback: () => void) => draft.watch(callback));
   return useSyncExternalStore(subscribe, () => draft.view);
+export function useView<View>(store: Observable<View>): View {
+  const [subscribe] = useState(() => (callback: () => void) => store.watch(callback));
+  return useSyncExternalStore(subscribe, () => store.view);
 }
 
 const TICK_MS = 1_000;
