@@ -33,6 +33,8 @@ export function useList(list: JobList): ListView {
 export function useDraft(draft: DraftStore): DraftView {
   const [subscribe] = useState(() => (callback: () => void) => draft.watch(callback));
   return useSyncExternalStore(subscribe, () => draft.view);
+}
+
 export function useView<View>(store: Observable<View>): View {
   const [subscribe] = useState(() => (callback: () => void) => store.watch(callback));
   return useSyncExternalStore(subscribe, () => store.view);
