@@ -9,7 +9,7 @@ import posixpath
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Protocol
 
@@ -32,7 +32,7 @@ MAX_INPUTS = 20
 TAIL_BYTES, TAIL_LINES = 2_000, 20
 """The part of a log that is shown: at most this much of its end."""
 _FACTOR = 2
-"""How many times as much memory or runtime is tried next."""
+"""How many times as much runtime is tried next, and memory of what was asked for or used."""
 _KILLED = 137
 """The exit code of a program that was killed: at sites that measure no memory, mostly for want of it."""
 _GIGABYTE = 1_000_000_000
@@ -46,6 +46,11 @@ _CHANGED = re.compile(
 """By the sentences of today, and by those that earlier versions stored and workers of them still report."""
 _VARIABLE = re.compile(r"'[^']*'|\d[\d.]*( (bytes|[kMGTP]?B|min|[dhs])\b)?")
 """What differs in the errors of containers that failed for one reason: names, and sizes and times."""
+_USAGE = re.compile(
+    r"^\s*usage:|(unknown|unrecogni[sz]ed|invalid|illegal|no such) (command|option|flag|argument|subcommand)",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""What programs write about arguments that they do not take."""
 
 
 class InputFile(Protocol):
@@ -56,7 +61,16 @@ class InputFile(Protocol):
         """Its path."""
 
 
-class Container(Protocol):
+class Measured(Protocol):
+    """A container or a job with the peaks of its memory."""
+
+    @property
+    def max_memory(self) -> int | None: ...  # noqa: D102 - the model says what it is
+    @property
+    def max_anonymous_memory(self) -> int | None: ...  # noqa: D102
+
+
+class Container(Measured, Protocol):
     """A container, as the service or a client has it."""
 
     @property
@@ -81,6 +95,8 @@ class JobFacts:
     runtime: timedelta
     cpus: int
     output_mount: str
+    memory_used: int | None = None
+    """The most that one of its containers used, see ``memory_used``; None if it is not known."""
     limits: SiteLimits | None = None
     """Those of its site; None if they are not known."""
     max_cpu_hours: float | None = None
@@ -92,6 +108,13 @@ class LogTail:
 
     stdout: str = ""
     stderr: str = ""
+
+
+def memory_used(measured: Measured) -> int | None:
+    """Return the peak of the memory by which to size: that which the kernel cannot take back, if it is known."""
+    if measured.max_anonymous_memory is not None:
+        return measured.max_anonymous_memory
+    return measured.max_memory
 
 
 def has_failed(container: Container) -> bool:
@@ -119,12 +142,14 @@ def logs_to_read(job: JobFacts, containers: Sequence[Container]) -> list[int]:
 def explain(job: JobFacts, containers: Sequence[Container], logs: Mapping[int, LogTail]) -> Why:
     """Return why a job failed; ``logs`` are those of ``logs_to_read`` that could be read, by number."""
     unfinished = sum(container.state != JobState.COMPLETE for container in containers)
+    used = [job.memory_used, *map(memory_used, containers)]
+    job = replace(job, memory_used=max(filter(None, used), default=None))
     reasons = [
         _reason(job, group, logs.get(group[0].number, LogTail()), unfinished)
         for group in _groups(job, containers)
     ]
     if job.state == JobState.ERROR and not reasons:
-        hint, fix = _advise(job, job.error or "", None, unfinished)
+        hint, fix = _advise(job, job.error or "", None, LogTail(), unfinished)
         reasons = [
             Reason(reason=job.error, containers=[], inputs=[], input_count=0, hint=hint, fix=fix)
         ]
@@ -157,7 +182,7 @@ def _reason(job: JobFacts, group: Sequence[Container], log: LogTail, unfinished:
     shows_stdout = not log.stderr or (lacks_outputs and log.stdout != "")
     failed = [] if lacks_outputs else group
     paths = [file.file for container in failed for file in container.inputs or ()]
-    hint, fix = _advise(job, error or "", first.exit_code, unfinished)
+    hint, fix = _advise(job, error or "", first.exit_code, log, unfinished)
     return Reason(
         reason=_without_outputs(job, log) if lacks_outputs else error,
         exit_code=first.exit_code,
@@ -190,17 +215,17 @@ def _is_named(path: str, text: str) -> bool:
 
 
 def _advise(
-    job: JobFacts, error: str, exit_code: int | None, unfinished: int
+    job: JobFacts, error: str, exit_code: int | None, log: LogTail, unfinished: int
 ) -> tuple[str, Resubmission | None]:
     """Return what to do about a failure, and the resubmission of the ``unfinished`` containers that mends it."""
-    hint, fix = _mend(job, error, exit_code, unfinished)
+    hint, fix = _mend(job, error, exit_code, log, unfinished)
     if fix is None or job.state not in TERMINAL:
         return hint, None
     return hint, fix.model_copy(update={"failed": unfinished > 0})
 
 
 def _mend(
-    job: JobFacts, error: str, exit_code: int | None, unfinished: int
+    job: JobFacts, error: str, exit_code: int | None, log: LogTail, unfinished: int
 ) -> tuple[str, Resubmission | None]:
     if error == NO_OUTPUTS:
         return (
@@ -219,6 +244,12 @@ def _mend(
     if error:
         hint = AGAIN if error.endswith(AGAIN) else "Do what it says, and submit it again."
         return hint, Resubmission()
+    return _by_logs(log)
+
+
+def _by_logs(log: LogTail) -> tuple[str, Resubmission | None]:
+    if _USAGE.search(log.stderr) or _USAGE.search(log.stdout):
+        return "Its arguments are not what the program takes: submit it with others.", None
     return (
         (
             "Its logs say why. If an input is at fault, store a good one in its place and submit it again with what is "
@@ -238,11 +269,20 @@ def _more_memory(job: JobFacts) -> tuple[str, Resubmission | None]:
             ),
             None,
         )
-    memory = min(_FACTOR * job.memory, most, MAX_MEMORY)
+    # What was measured of a container that was stopped is less than it needs.
+    used = job.memory_used or 0
+    memory = min(_round_up(_FACTOR * max(job.memory, used)), most, MAX_MEMORY)
+    measured = f" and used {format_size(used)}" if used > job.memory else ""
     return (
-        f"It asked for {format_size(job.memory)} of memory: ask for more, such as {format_size(memory)}.",
+        f"It asked for {format_size(job.memory)} of memory{measured}: ask for more, such as {format_size(memory)}.",
         Resubmission(memory=ByteSize(memory)),
     )
+
+
+def _round_up(size: int) -> int:
+    """Return a size of at most two significant digits."""
+    step = int(10 ** max(len(str(size)) - 2, 0))
+    return -(-size // step) * step
 
 
 def _longer_runtime(job: JobFacts, containers: int) -> tuple[str, Resubmission | None]:

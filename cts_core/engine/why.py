@@ -18,7 +18,15 @@ from cts_core.model.site import SiteLimits, SiteName
 from cts_core.model.why import Why
 from cts_core.records.store import RecordStore
 from cts_core.sites.site import LogStream
-from cts_core.why import TAIL_BYTES, JobFacts, LogTail, explain, logs_to_read, tail_text
+from cts_core.why import (
+    TAIL_BYTES,
+    JobFacts,
+    LogTail,
+    explain,
+    logs_to_read,
+    memory_used,
+    tail_text,
+)
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +58,7 @@ class Explanations:
             runtime=job.job_input.runtime,
             cpus=job.job_input.cpus,
             output_mount=job.job_input.params.output_mount_point,
+            memory_used=memory_used(job),
             max_cpu_hours=self._max_cpu_hours,
         )
         numbers = await run_in_pool(logs_to_read, facts, containers)

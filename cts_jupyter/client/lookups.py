@@ -9,7 +9,15 @@ from http import HTTPStatus
 
 from cts_core.model.parameters import Parameters
 from cts_core.states import JobState
-from cts_core.why import TAIL_BYTES, TAIL_LINES, JobFacts, LogTail, explain, logs_to_read
+from cts_core.why import (
+    TAIL_BYTES,
+    TAIL_LINES,
+    JobFacts,
+    LogTail,
+    explain,
+    logs_to_read,
+    memory_used,
+)
 from cts_jupyter.client.client import CTSClient
 from cts_jupyter.client.logs import STREAMS, read_log
 from cts_jupyter.client.models import Container, JobDetails, JobOutput, S3File, StoredObject, Why
@@ -53,6 +61,7 @@ def find_why(client: CTSClient, job: JobDetails, containers: Sequence[Container]
         runtime=job.job_input.runtime,
         cpus=job.job_input.cpus,
         output_mount=params.output_mount_point,
+        memory_used=memory_used(job),
     )
     logs = {number: _read_tail(client, job.id, number) for number in logs_to_read(facts, known)}
     return Why.model_validate(explain(facts, known, logs).to_json())

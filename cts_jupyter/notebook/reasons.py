@@ -17,7 +17,9 @@ def describe_reason(reason: Reason) -> str:
     who = name_containers(reason.containers)
     if reason.reason is None:
         return f"{who or 'It'} ended with {code or 'an error'}"
-    return f"{who}: {reason.reason}{f' ({code})' if code else ''}" if who else reason.reason
+    if not who:
+        return reason.reason
+    return f"{who}: {reason.reason.rstrip('.')} ({code})." if code else f"{who}: {reason.reason}"
 
 
 def name_containers(numbers: Sequence[int]) -> str:

@@ -41,6 +41,8 @@ class Container:
     exit_code: int | None = None
     error: str | None = None
     names: tuple[str, ...] = ()
+    max_memory: int | None = None
+    max_anonymous_memory: int | None = None
 
     @property
     def inputs(self):
@@ -138,6 +140,10 @@ MEMORY, RUNTIME = Container(0, error=f"It. {MORE_MEMORY}"), Container(0, error=L
         (MEMORY, {"memory": 40_000_000_000}, {"memory": 64_000_000_000}),
         (MEMORY, {"memory": 64_000_000_000}, None),
         (MEMORY, {"memory": 600_000_000_000, "limits": None}, {"memory": 990_000_000_000}),
+        (replace(MEMORY, max_memory=20_000_000_000), {}, {"memory": 40_000_000_000}),
+        (replace(MEMORY, max_memory=20_000_000_000, max_anonymous_memory=9_111_000_000), {}, {"memory": 19_000_000_000}),
+        (replace(MEMORY, max_anonymous_memory=40_000_000_000), {}, {"memory": 64_000_000_000}),
+        (MEMORY, {"memory_used": 10_000_000_000}, {"memory": 20_000_000_000}),
         (Container(0, exit_code=137), {}, {"memory": 16_000_000_000}),
         (RUNTIME, {}, {"runtime": timedelta(hours=2)}),
         (RUNTIME, {"runtime": timedelta(hours=8)}, {"runtime": timedelta(hours=10)}),
@@ -156,6 +162,27 @@ def test_fix_stays_within_the_limits_of_the_site(container, job, fix):
     wanted = None if fix is None else Resubmission(failed=True, **fix)
     assert (found.reasons[0].fix, found.fix) == (wanted, wanted)
     assert found.reasons[0].hint
+
+
+def test_memory_is_what_siblings_used_too():
+    sibling = Container(1, "complete", 0, max_anonymous_memory=12_000_000_000)
+    found = explain(JOB, [MEMORY, sibling], {})
+    assert found.fix == Resubmission(failed=True, memory=24_000_000_000)
+    assert (
+        "asked for 8 GB of memory and used 12 GB: ask for more, such as 24 GB"
+        in found.reasons[0].hint
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["usage: tool [-h] IN", "a\n  Usage: tool IN", "tool: unrecognized option '--trheads'", "Error: No such option: -x", "invalid option -- 'q'"],
+)  # fmt: skip
+def test_arguments_that_the_program_does_not_take_are_not_tried_again(text):
+    for log in (LogTail(stderr=text), LogTail(stdout=text)):
+        found = explain(JOB, [Container(0, exit_code=2)], {0: log})
+        assert (found.fix, found.reasons[0].fix) == (None, None)
+        assert "submit it with others" in found.reasons[0].hint
 
 
 def test_fix_of_the_job_mends_all_that_one_can():

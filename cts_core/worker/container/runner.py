@@ -44,6 +44,7 @@ from cts_core.worker.runtimes.by_name import RUNTIMES, start_orphan_removal
 from cts_core.worker.runtimes.errors import TOO_LONG
 from cts_core.worker.s3.client import S3Objects
 from cts_core.worker.s3.errors import S3Error
+from cts_core.worker.units import format_memory
 
 LOG_TYPE = "text/plain; charset=utf-8"
 _POLL_SECONDS = 0.1
@@ -161,12 +162,24 @@ class ContainerRunner:
         )
         if result.canceled:
             raise JobCanceledError
+        self._check_memory(result)
         if result.by_stop_signal:
             raise WorkerStoppedError(result.reason)
         if result.exit_code != 0 or result.is_stopped:
             self._process_error(result)
         else:
             self._upload(result)
+
+    def _check_memory(self, result: ProcessResult) -> None:
+        """Warn about a peak above the limit that was known at the end only, as it was between two samples."""
+        used = result.max_anonymous_memory
+        if used is None:
+            used = result.max_memory
+        if used is not None and used > self._plan.memory and not result.is_stopped:
+            self._warn(
+                f"It used {format_memory(used)} of memory at its peak, and its limit is {format_memory(self._plan.memory)}: a "
+                "pool would have killed it. Ask for more memory"
+            )
 
     def _process_error(self, result: ProcessResult) -> None:
         reason = result.reason

@@ -17,7 +17,7 @@ from cts_core.worker.container_folder import ContainerFolder
 from cts_core.worker.http.connection import CancellationToken
 from cts_core.worker.plan import WorkerPlan
 from cts_core.worker.runtimes.base import Container
-from cts_core.worker.units import format_memory
+from cts_core.worker.units import format_memory, format_seconds
 
 TICK_SECONDS = 0.1
 """The interval between checks for a cancellation and of the runtime."""
@@ -190,8 +190,8 @@ class Supervisor:
             self._terminate()
         elif ran > self._plan.runtime:
             self._stop(
-                f"It was stopped after {ran:.3g} seconds: its runtime limit is "
-                f"{self._plan.runtime:g} seconds. {LONGER_RUNTIME}"
+                f"It was stopped after {format_seconds(ran)}: its runtime limit is "
+                f"{format_seconds(self._plan.runtime)}. {LONGER_RUNTIME}"
             )
         elif stop.is_requested:
             self._by_stop_signal = True

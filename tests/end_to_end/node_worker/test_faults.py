@@ -61,7 +61,7 @@ async def test_a_missing_entrypoint(node: NodeHarness) -> None:
 @twice
 async def test_a_runtime_limit(node: NodeHarness) -> None:
     job = await node.submit("sleep 600", runtime=2)
-    await _fails(node, job, "its runtime limit is 2 seconds. Submit it again")
+    await _fails(node, job, "its runtime limit is 2.0 s. Submit it again")
 
 
 @twice

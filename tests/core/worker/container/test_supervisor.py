@@ -42,7 +42,7 @@ def test_runtime_limit(harness: WorkerHarness) -> None:
     harness.change(runtime=0.5)
     result = harness.run()
     assert (result["state"], result["exit_code"]) == ("error", 143)
-    assert "its runtime limit is 0.5 seconds" in result["error"]
+    assert "its runtime limit is 0.5 s." in result["error"]
     assert result["wall_seconds"] >= 0.5
     assert not is_alive(_reported_pid(harness))
     assert harness.read("data/logs/0-stdout.txt") == b"started\n"
@@ -86,6 +86,26 @@ def test_memory_limit(harness: WorkerHarness) -> None:
     assert result["state"] == "error"
     assert "its limit is 100 MB" in result["error"]
     assert result["max_memory"] > 100_000_000
+
+
+@linux_only
+def test_peak_above_the_limit_that_no_sample_saw_is_a_warning(harness: WorkerHarness) -> None:
+    harness.python(
+        "import os, signal, sys\n"
+        "os.kill(os.getppid(), signal.SIGSTOP)\n"
+        "x = b'x' * 300_000_000; del x\n"
+        "os.kill(os.getppid(), signal.SIGCONT)\n"
+        "open('done', 'w'); sys.exit(len(sys.argv) - 1)"
+    )
+    harness.change(memory=100_000_000)
+    failed = harness.clone("failed")
+    failed.change(arguments=["x"])
+    for result, state in ((harness.run(), "complete"), (failed.run(), "error")):
+        assert (result["state"], len(result["warnings"])) == (state, 1)
+        assert re.match(
+            r"It used 3\d\d MB of memory at its peak, and its limit is 100 MB: a pool would have killed it",
+            result["warnings"][0],
+        )
 
 
 @linux_only

@@ -234,7 +234,7 @@ def test_runtime_limit(use: Use, runtime: ContainerRuntime) -> None:
     harness = use("echo started; sleep 600", runtime=2.0, stop_grace=0.5)
     result = harness.run()
     assert (result["state"], result["exit_code"]) == ("error", 137)
-    assert "its runtime limit is 2 seconds" in result["error"]
+    assert "its runtime limit is 2.0 s" in result["error"]
     assert harness.read("data/logs/0-stdout.txt") == b"started\n"
     assert not _exists(runtime, harness)
 
@@ -372,7 +372,7 @@ def test_runtime_limit_includes_a_suspension_of_the_worker_alone(use: Use) -> No
     suspend([worker.pid], 5.0)
     eventually(harness.folder.is_ended)
     error = harness.folder.read_result()["error"]
-    assert "its runtime limit is 3 seconds" in error
+    assert "its runtime limit is 3.0 s" in error
     assert float(error.split()[4]) > 5.0
 
 
