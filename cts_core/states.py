@@ -95,6 +95,11 @@ def is_late(current: JobState, new: JobState) -> bool:
     return current in _RANK and new in _RANK and _RANK[new] < _RANK[current]
 
 
+def slowest(states: Iterable[JobState]) -> JobState:
+    """Return the state that is least far of a job's containers, of which there is at least one."""
+    return min(states, key=lambda state: _RANK.get(state, _LAST))
+
+
 def next_parent_state(parent: JobState, containers: Iterable[JobState]) -> JobState | None:
     """Return the one state that the parent moves to now, or None if it has to wait.
 

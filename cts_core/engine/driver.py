@@ -21,7 +21,6 @@ from cts_core.backoff import Backoff, KeyedBackoff
 from cts_core.concurrency import cancel_and_wait, run_in_pool
 from cts_core.engine import outcome as outcomes
 from cts_core.engine.finalize import Finalizer
-from cts_core.engine.job_tasks import JobTasks, Work
 from cts_core.engine.leases import Leases
 from cts_core.engine.transitions import move_container
 from cts_core.errors import (
@@ -34,6 +33,7 @@ from cts_core.errors import (
 )
 from cts_core.events.hub import Hub
 from cts_core.events.outbox import Outbox
+from cts_core.job_tasks import JobTasks, Work
 from cts_core.log_context import log_context
 from cts_core.model.event import JobProgress
 from cts_core.model.record import (

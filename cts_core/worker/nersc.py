@@ -23,6 +23,13 @@ from cts_core.worker.attempts import Attempt, LastingError
 from cts_core.worker.checksum import crc64nvme_text
 from cts_core.worker.failpoints import failpoint
 from cts_core.worker.files import read_json, remove_tree, sync_folder, write_json
+from cts_core.worker.http.client import (
+    HttpClient,
+    ResponseError,
+    SignedRequest,
+    TransientError,
+    UntrustedCertificateError,
+)
 from cts_core.worker.links import LANES, Source, Target, fetch, file_checksum, send
 from cts_core.worker.parallel import ParallelMap
 from cts_core.worker.run_errors import RunErrors, read_errors
@@ -37,6 +44,7 @@ _MAX_TOLD = 1000
 _PLAN_SECONDS = 2 * 86_400
 """The age of a plan that nobody has read, after which it is removed."""
 _SUBMIT_SECONDS = 600
+_CALLBACK_SECONDS = 10.0
 _RUN_ID = "run_id"
 
 Plan = Mapping[str, Any]
@@ -60,18 +68,32 @@ def make_attempt(folder: str, step: str, number: int, plan_path: str) -> int:
     os.makedirs(folder, mode=0o700, exist_ok=True)
     attempt = Attempt(folder, step, number)
 
+    callbacks: List[str] = []
+
     def work() -> Any:  # noqa: ANN401 - JSON
         failpoint(f"{step}:claimed")
-        data = STEPS[step](folder, attempt, _take_plan(plan_path))
+        plan = _take_plan(plan_path)
+        callbacks.append(plan["callback"])
+        data = STEPS[step](folder, attempt, plan)
         failpoint(f"{step}:done")
         return data
 
     try:
         attempt.run(work)
+        for url in callbacks:
+            _call_back(url)
     finally:
         with suppress(OSError):
             os.unlink(plan_path)
     return 0
+
+
+def _call_back(url: str) -> None:
+    """Have the service look here now; it would without, but later."""
+    http = HttpClient(timeout=_CALLBACK_SECONDS)
+    with suppress(TransientError, ResponseError, UntrustedCertificateError, ValueError):
+        http.request("GET", SignedRequest(url, {}))
+    http.close()
 
 
 def _take_plan(path: str) -> Plan:

@@ -70,12 +70,15 @@ class Central:
 
     async def run(self, run_id: str) -> Run | None:
         """Return a run; None if JAWS does not know it (any more)."""
-        query = urlencode({"verbose": "true", "local_tz": "UTC"})
+        content = await self.describe(run_id)
+        return _read_run(run_id, content) if content else None
+
+    async def describe(self, run_id: str) -> dict[str, Any]:
+        """Return all that JAWS tells of a run; empty if it does not know it (any more)."""
         try:
-            content = await self._ask("GET", f"run/{quote(run_id, safe='')}?{query}")
+            return _object(await self._ask("GET", _path_of(run_id)))
         except NoSuchRunError:
-            return None
-        return _read_run(run_id, _object(content))
+            return {}
 
     async def was_cancelled(self, run_id: str) -> bool:
         """Return whether the log of a run has a cancel."""
@@ -106,15 +109,28 @@ class Central:
 
     async def find(self, tag: str) -> list[str] | None:
         """Return the ids of the runs with this tag, of any time; None where JAWS has no search."""
-        form = {"active_only": "False", "delta_days": "0", "site_id": "all", "result": "any"}
+        runs = await self._search(active_only=False)
+        return None if runs is None else [_id_of(run) for run in runs if run.get("tag") == tag]
+
+    async def active_tags(self) -> set[str]:
+        """Return the tags of all runs that have not ended; none where JAWS has no search."""
+        runs = await self._search(active_only=True)
+        return {run["tag"] for run in runs or () if isinstance(run.get("tag"), str)}
+
+    async def _search(self, *, active_only: bool) -> list[dict[str, Any]] | None:
+        form = {
+            "active_only": str(active_only),
+            "delta_days": "0",
+            "site_id": "all",
+            "result": "any",
+        }
         try:
             content = await self._ask("POST", "search", urlencode(form).encode())
         except NoSuchRunError:
             return None
         if not isinstance(content, list):
             raise JAWSError("JAWS answers a search with something else than a list")
-        runs = (run for run in content if isinstance(run, dict) and run.get("tag") == tag)
-        return [_id_of(run) for run in runs]
+        return [run for run in content if isinstance(run, dict)]
 
     async def _ask(self, method: str, path: str, form: bytes | None = None) -> object:
         headers = {"Authorization": f"Bearer {self._token.get_secret_value()}"}
@@ -173,6 +189,11 @@ def _read_run(run_id: str, content: Mapping[str, Any]) -> Run:
         result if isinstance(result, str) else None,
         folder if isinstance(folder, str) and folder else None,
     )
+
+
+def _path_of(run_id: str) -> str:
+    query = urlencode({"verbose": "true", "local_tz": "UTC"})
+    return f"run/{quote(run_id, safe='')}?{query}"
 
 
 def _id_of(run: Mapping[str, Any]) -> str:

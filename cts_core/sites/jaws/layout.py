@@ -65,10 +65,17 @@ class Kind(StrEnum):
 
     CLAIM = "claim"
     """Made exclusively by the helper that makes the attempt, and touched while it works."""
-    PLAN = "plan"
-    """What the helper is to do."""
+    SUMS = "sums"
+    """The checksums of all outputs, as the step for them leaves them."""
     END = "json"
     """What came of it; renamed into place."""
+
+
+LOOKED_AT = (
+    rf"(?:{'|'.join(step.value for step in Step)})-[1-9][0-9]{{0,8}}\.(?:claim|json)"
+    rf"|(?:{'|'.join(map(re.escape, DEPLOYED_RESULTS.values()))})"
+)
+"""The pattern of the names that tell how far a job is."""
 
 
 @dataclass(frozen=True, order=True)
@@ -134,6 +141,10 @@ class Layout:
     def job(self, job_id: str, machine: Machine = Machine.DTNS) -> str:
         """Return the folder of a job."""
         return self._ours(machine, "jobs", job_id)
+
+    def plans(self, machine: Machine = Machine.DTNS) -> str:
+        """Return the folder in which helpers find what they are to do; each removes its own plan."""
+        return self._ours(machine, "plans")
 
     def refdata_work(self, refdata_id: str) -> str:
         """Return the folder of the transfer of reference data, which has none of the data in it."""

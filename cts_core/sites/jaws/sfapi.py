@@ -38,6 +38,10 @@ class NoSuchTaskError(SFAPIError):
     """NERSC says that it does not know a task (any more), or has no such call."""
 
 
+class CommandError(Exception):
+    """A command at NERSC failed; the message is what it said."""
+
+
 class TaskState(StrEnum):
     """The state of a command at NERSC."""
 
@@ -65,29 +69,48 @@ class Task:
         return self.state is not TaskState.NEW
 
 
-class SFAPI:
+class PublicSFAPI:
+    """Calls the part of the API that needs no token. Every method raises UnavailableError and SFAPIError."""
+
+    def __init__(self, url: str, http: HttpClient, pace: Pace) -> None:
+        self._url = url.rstrip("/")
+        self._http = http
+        self._pace = pace
+
+    async def status(self, machine: Machine) -> object:
+        """Return what NERSC says of the status of a system."""
+        return await self._get(f"status/{machine.value}")
+
+    async def outages(self, machine: Machine) -> object:
+        """Return the outages of a system."""
+        return await self._get(f"status/outages/{machine.value}")
+
+    async def planned_outages(self, machine: Machine) -> object:
+        """Return the planned outages of a system."""
+        return await self._get(f"status/outages/planned/{machine.value}")
+
+    async def _get(self, path: str) -> object:
+        return _json(*await self._call("GET", f"{self._url}/{path}", {}, None))
+
+    async def _call(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
+    ) -> tuple[int, bytes]:
+        await self._pace.turn()
+        try:
+            return await self._http.send(method, url, headers=headers, content=body)
+        except NoResponseError as e:
+            raise UnavailableError(f"NERSC does not answer: {e}") from None
+
+
+class SFAPI(PublicSFAPI):
     """Calls the API. Every method raises UnavailableError and SFAPIError."""
 
     def __init__(
         self, url: str, beta_url: str, http: HttpClient, credentials: Credentials, pace: Pace
     ) -> None:
-        self._url = url.rstrip("/")
+        super().__init__(url, http, pace)
         self._beta_url = beta_url.rstrip("/")
-        self._http = http
         self.credentials = credentials
-        self._pace = pace
-
-    async def status(self, machine: Machine) -> object:
-        """Return what NERSC says of the status of a system; needs no token."""
-        return await self._get(f"status/{machine.value}")
-
-    async def outages(self, machine: Machine) -> object:
-        """Return the outages of a system; needs no token."""
-        return await self._get(f"status/outages/{machine.value}")
-
-    async def planned_outages(self, machine: Machine) -> object:
-        """Return the planned outages of a system; needs no token."""
-        return await self._get(f"status/outages/planned/{machine.value}")
 
     async def account(self) -> str:
         """Return the name of the user that the client acts as."""
@@ -174,9 +197,6 @@ class SFAPI:
         body = json.dumps({"path_condition": condition, "url": url, "timeout": seconds}).encode()
         await self._send("POST", f"{self._beta_url}/callback", body, "application/json")
 
-    async def _get(self, path: str) -> object:
-        return _json(*await self._call("GET", f"{self._url}/{path}", {}, None))
-
     async def _ask(
         self, method: str, path: str, body: bytes | None = None, content_type: str | None = None
     ) -> object:
@@ -195,15 +215,6 @@ class SFAPI:
             self.credentials.forget_token()
             raise UnavailableError("NERSC refuses the token that it has given")
         return _json(status, content)
-
-    async def _call(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
-    ) -> tuple[int, bytes]:
-        await self._pace.turn()
-        try:
-            return await self._http.send(method, url, headers=headers, content=body)
-        except NoResponseError as e:
-            raise UnavailableError(f"NERSC does not answer: {e}") from None
 
 
 def _file(what: str, machine: Machine, path: str) -> str:

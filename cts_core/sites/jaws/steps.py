@@ -157,7 +157,7 @@ def _downloading(run_id: str | None, seen: Seen) -> Decision:
 def _submitting(run_id: str | None, seen: Seen) -> Decision:
     here = Decision((_S.JOB_SUBMITTING,), Next.WAIT, run_id=run_id)
     last = _last(seen, Step.SUBMIT)
-    if found := run_id or _run_id(last.end):
+    if found := run_id or run_id_of(last.end):
         return _running(found, seen)
     if last.is_running:
         return here
@@ -277,7 +277,8 @@ def _failed(here: Decision, end: StepEnd, error: str) -> Decision:
     )
 
 
-def _run_id(end: StepEnd | None) -> str | None:
+def run_id_of(end: StepEnd | None) -> str | None:
+    """Return the id of the run that an attempt to submit has left; None if there is none."""
     data = None if end is None else end.data
     run_id = data.get("run_id") if isinstance(data, dict) else None
     return str(run_id) if isinstance(run_id, int | str) and not isinstance(run_id, bool) else None

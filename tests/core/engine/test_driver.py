@@ -12,8 +12,8 @@ import pytest
 from cts_core.backoff import Backoff, KeyedBackoff
 from cts_core.clock import utc_now
 from cts_core.engine.driver import Driver
-from cts_core.engine.job_tasks import JobTasks
 from cts_core.errors import IllegalPathError, UnavailableError
+from cts_core.job_tasks import JobTasks
 from cts_core.model.job import JAWSDetails, NERSCDetails
 from cts_core.model.record import (
     ContainerOutcome,

@@ -34,7 +34,7 @@ class Job:
 
     def plan(self, **plan: Any) -> Path:
         path = self.plans / f"{len(list(self.plans.iterdir()))}.plan"
-        path.write_text(json.dumps(plan))
+        path.write_text(json.dumps({"callback": "http://127.0.0.1:1/", **plan}))
         return path
 
     def attempt(self, step: Step, number: int = 1, **plan: Any) -> StepEnd | None:

@@ -7,8 +7,8 @@ import tarfile
 
 import pytest
 
-from cts_core.sites.htcondor import worker_archive
 from cts_core.sites.htcondor.worker_archive import WorkerArchive
+from cts_core.sites.worker_code import library_paths
 from tests.harness.node_worker import NodeHarness
 from tests.harness.paths import VECTORS
 
@@ -32,7 +32,7 @@ def earlier() -> WorkerArchive:
             else:
                 archive.addfile(entry, content)
         archive.addfile(tarfile.TarInfo("cts_core/__init__.py"))
-        for name, path in worker_archive._library_paths():
+        for name, path in library_paths():
             archive.add(path, name)
     return WorkerArchive(launcher, packed.getvalue())
 

@@ -15,6 +15,7 @@ import pytest
 
 from cts_core.sites.htcondor import worker_archive
 from cts_core.sites.htcondor.worker_archive import pack
+from cts_core.sites.worker_code import pack_code
 from tests.services.pythons import find_python
 
 pytestmark = pytest.mark.slow
@@ -34,6 +35,7 @@ def code(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_archive_is_reproducible():
     first = pack()
     pack.cache_clear()
+    pack_code.cache_clear()
     assert pack() == first
     assert set(first.files) == {f"cts-worker-{first.version}.{end}" for end in ("sh", "tgz")}
 

@@ -85,14 +85,14 @@ def test_attempts_are_told_from_other_names():
     names = [
         "download-1.claim",
         "download-1.json",
-        "download-12.plan",
+        "download-12.sums",
         "upload-2.claim",
         *("download_result.json", "download-0.claim", "download-01.claim", "download-x.claim"),
         *("other-1.claim", "download-1.claim.tmp", "input.wdl", "download--1.json"),
     ]
     assert attempts_in(names) == {
         Attempt(Step.DOWNLOAD, 1): {Kind.CLAIM, Kind.END},
-        Attempt(Step.DOWNLOAD, 12): {Kind.PLAN},
+        Attempt(Step.DOWNLOAD, 12): {Kind.SUMS},
         Attempt(Step.UPLOAD, 2): {Kind.CLAIM},
     }
     assert Attempt(Step.LOGS, 3).file(Kind.END) == "logs-3.json"

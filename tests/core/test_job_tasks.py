@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from cts_core.engine.job_tasks import JobTasks
 from cts_core.errors import UnavailableError
+from cts_core.job_tasks import JobTasks
 
 
 class _Gate:

@@ -1,4 +1,4 @@
-"""Work on single jobs that goes on beside the cycles of a driver."""
+"""Work on single jobs that goes on beside the cycles in which they are looked at."""
 
 from __future__ import annotations
 

@@ -1,0 +1,97 @@
+"""The commands that are run at NERSC, in bash. Pure.
+
+Paths were checked to have plain characters alone; everything else is quoted.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from cts_core.sites.jaws.layout import SERVICE, Machine
+
+_DTN = "source /etc/bashrc\n"
+"""A command on a DTN has ``$SCRATCH`` and the rest only after it."""
+_PYTHON = """\
+python=python3
+"$python" -I -S -c 'import sys; sys.exit(sys.version_info < (3, 9))' 2>/dev/null || {
+  module use /global/common/software/nersc/pe/modulefiles/latest
+  module load python
+}
+"""
+_JAWS = """\
+module use /global/cfs/projectdirs/kbase/jaws/modulefiles
+module load jaws
+"""
+_MAIN = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); from cts_core.worker.nersc import main; "
+    "sys.exit(main(sys.argv[1:]))"
+)
+_SCRATCH = "scratch="
+_MISSING = "code is missing"
+
+
+def helper(
+    machine: Machine,
+    code: str,
+    arguments: Sequence[str],
+    *,
+    needs_jaws: bool = False,
+    question: Mapping[str, Any] | None = None,
+) -> str:
+    """Return the command that runs the helper; the question is its standard input."""
+    words = ["-I", "-S", "-c", _MAIN, code, *arguments]
+    command = f'exec "$python" {shlex.join(words)}'
+    if question is not None:
+        # JSON in ASCII has no line that could end it.
+        command += f" <<'CTS_END'\n{json.dumps(question)}\nCTS_END\n"
+    return "".join(
+        [_DTN if machine is Machine.DTNS else "", _PYTHON, _JAWS if needs_jaws else "", command]
+    )
+
+
+def prepare_dtn(group: str, code: str) -> str:
+    """Return the command that makes our folders, and tells ``$SCRATCH`` and whether the helper's code is missing."""
+    return (
+        f'{_DTN}set -e\ntest -n "$SCRATCH"\numask 077\nmkdir -p "$SCRATCH"/{SERVICE}/{group}/plans\n'
+        f"umask 022\nmkdir -p {shlex.quote(code.rpartition('/')[0])}\n"
+        f'test -d {shlex.quote(code)} || echo "{_MISSING}"\necho "{_SCRATCH}$SCRATCH"\n'
+    )
+
+
+def prepare_perlmutter(config: str) -> str:
+    """Return the command that makes the config of JAWS's client, for its owner alone, and tells ``$SCRATCH``."""
+    path = f"~/{shlex.quote(config)}"
+    return f'set -e\numask 077\ntouch {path}\nchmod 600 {path}\necho "{_SCRATCH}$SCRATCH"\n'
+
+
+def scratch_in(output: str) -> str:
+    """Return what a command told of ``$SCRATCH``; empty if it told nothing."""
+    lines = (line for line in output.splitlines() if line.startswith(_SCRATCH))
+    return next((line.removeprefix(_SCRATCH) for line in lines), "")
+
+
+def is_code_missing(output: str) -> bool:
+    """Return whether a command told that the helper's code is missing."""
+    return _MISSING in output.splitlines()
+
+
+def unpack_code(archive: str, code: str) -> str:
+    """Return the command that puts the helper's code into its folder, whole, unless another server was faster."""
+    archive, code = shlex.quote(archive), shlex.quote(code)
+    return (
+        f"{_DTN}set -e\nnew=$(mktemp -d {code}.XXXXXXXX)\nchmod 755 $new\ntar -xzf {archive} -C $new\n"
+        f"mv -T $new {code} || {{ rm -rf $new; test -d {code}; }}\nrm -f {archive}\n"
+    )
+
+
+def remove(folders: Iterable[str]) -> str:
+    """Return the command that removes folders with all that is in them."""
+    return f"{_DTN}rm -rf {shlex.join(folders)}\n"
+
+
+def jaws_config(token: str, team: str) -> bytes:
+    """Return the config of JAWS's client."""
+    return f"\n[USER]\ntoken = {token}\ndefault_team = {team}\n".encode()

@@ -1,0 +1,383 @@
+"""NERSC and JAWS as both sites share them: opened once, prepared when NERSC is up, watched, and closed by the last.
+
+Nothing here is needed at the start of this service: while NERSC is down, it is prepared again and again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from cts_core.clock import utc_now
+from cts_core.concurrency import cancel_and_wait, run_in_pool
+from cts_core.errors import ConfigError, CTSError, UnavailableError
+from cts_core.http_client import HttpClient
+from cts_core.model.site import SiteName
+from cts_core.sites.jaws import commands, outages
+from cts_core.sites.jaws.central import Central, JAWSError
+from cts_core.sites.jaws.credentials import ClientInfo, Credentials, read_key
+from cts_core.sites.jaws.layout import JAWS_SITES, Attempt, Layout, Machine, Step
+from cts_core.sites.jaws.look import LOOK_SECONDS, Lookout
+from cts_core.sites.jaws.outages import Availability, Outage
+from cts_core.sites.jaws.pace import Pace
+from cts_core.sites.jaws.setup import JAWSSetup
+from cts_core.sites.jaws.sfapi import SFAPI, CommandError, PublicSFAPI, SFAPIError, Task, TaskState
+from cts_core.sites.jaws.transfers import Plan
+from cts_core.sites.jaws.watch import Watch
+from cts_core.sites.worker_code import pack_code
+
+log = logging.getLogger(__name__)
+
+STATUS_SECONDS = 60.0
+"""How long NERSC's word on its systems counts."""
+SITE_SECONDS = 30.0
+"""How long JAWS's word on a site counts."""
+WAIT_SECONDS = 3.0
+"""How long somebody who asks waits for a word that is not old."""
+KEY_SECONDS = 600.0
+"""Between two looks at the key file."""
+COMMAND_SECONDS = 120.0
+"""How long a short command may take, with its wait at NERSC."""
+_TASK_SECONDS = 1.0
+"""Between two looks at a short command."""
+_PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
+"""Between tries to prepare, in seconds; the last one from then on."""
+_CONNECTIONS = 8
+_MAX_BYTES = 256 << 20
+"""Bytes of one answer: the checksums of a run with very many outputs are read whole."""
+_HASH_LENGTH = 16
+_MAX_ERROR = 2000
+"""Characters of a command's error that a message repeats."""
+_UNPREPARED = Availability("NERSC was not reached yet since this service started")
+
+
+@dataclass(frozen=True)
+class _Client:
+    """A client of the API, and the file that it was made of."""
+
+    sfapi: SFAPI
+    info: ClientInfo
+    modified: float
+
+
+@dataclass(frozen=True)
+class _Systems:
+    """What NERSC says of its systems."""
+
+    availability: Availability
+    planned: dict[str, list[Outage]]
+
+
+class Facility:
+    """Shared by the sites; every method but those of opening may raise UnavailableError."""
+
+    def __init__(
+        self,
+        setup: JAWSSetup,
+        *,
+        task_seconds: float = _TASK_SECONDS,
+        look_seconds: float = LOOK_SECONDS,
+    ) -> None:
+        """Raise ConfigError if the helper could not run elsewhere."""
+        self.setup = setup
+        self.lookout = Lookout(self, seconds=look_seconds)
+        self._task_seconds = task_seconds
+        self._archive = pack_code()
+        self._version = hashlib.sha256(self._archive).hexdigest()[:_HASH_LENGTH]
+        self._nersc = HttpClient(
+            urlsplit(setup.sfapi_url).hostname or "",
+            timeout=setup.timeout_s,
+            connections=_CONNECTIONS,
+            max_bytes=_MAX_BYTES,
+        )
+        self._jaws = HttpClient(
+            urlsplit(setup.jaws_url).hostname or "",
+            timeout=setup.timeout_s,
+            connections=_CONNECTIONS,
+            # A search answers with all runs of the user.
+            max_bytes=_MAX_BYTES,
+        )
+        self._pace = Pace(setup.max_calls_s)
+        self.central = Central(
+            setup.jaws_url, setup.jaws_token, self._jaws, Pace(setup.max_calls_s)
+        )
+        self._public = PublicSFAPI(setup.sfapi_url, self._nersc, self._pace)
+        self._client: _Client | None = None
+        self._layout: Layout | None = None
+        self._problem = _UNPREPARED
+        self._users = 0
+        self._tasks: list[asyncio.Task[None]] = []
+        self._systems = Watch(self._ask_nersc, STATUS_SECONDS, _Systems(Availability(), {}))
+        self._sites = {
+            site: Watch(self._site_asker(name), SITE_SECONDS, Availability())
+            for site, name in JAWS_SITES.items()
+        }
+
+    # -- life --
+
+    async def open(self) -> None:
+        """Begin to prepare, once. Raises ConfigError if the settings alone are wrong."""
+        self._users += 1
+        if self._users > 1:
+            return
+        self._make_layout("/scratch", "/scratch")
+        await asyncio.to_thread(read_key, self.setup.sfapi_cred_path)
+        self._tasks = [
+            asyncio.create_task(self._prepare(), name="jaws-prepare"),
+            asyncio.create_task(self._watch_key(), name="jaws-key"),
+        ]
+
+    async def close(self) -> None:
+        """End everything once the last site closes."""
+        self._users -= 1
+        if self._users > 0:
+            return
+        await cancel_and_wait(*self._tasks)
+        await self.lookout.stop()
+        await self._systems.stop()
+        for site in self._sites.values():
+            await site.stop()
+        await self._nersc.close()
+        await self._jaws.close()
+
+    async def _prepare(self) -> None:
+        for tries in range(1 << 30):
+            try:
+                await self._prepare_once()
+            except (CTSError, SFAPIError, JAWSError, CommandError) as e:
+                self._problem = Availability(f"NERSC and JAWS cannot be used yet: {e}")
+                log.warning("The sites of JAWS are not prepared yet: %s", e)
+            except Exception:
+                log.exception("Preparing the sites of JAWS failed")
+            else:
+                log.info("The sites of JAWS are prepared")
+                return
+            await asyncio.sleep(_PAUSES[min(tries, len(_PAUSES) - 1)])
+
+    async def _prepare_once(self) -> None:
+        if self._client is None:
+            self._client = await self._make_client()
+        setup, code = self.setup, self._code_folder
+        told = await self.command(Machine.DTNS, commands.prepare_dtn(setup.group, code))
+        if commands.is_code_missing(told):
+            archive = f"{code}.{uuid.uuid4().hex}.tgz"
+            await self.sfapi.upload(Machine.DTNS, archive, self._archive)
+            await self.command(Machine.DTNS, commands.unpack_code(archive, code))
+        config = self._make_layout("/scratch", "/scratch").jaws_config
+        told_there = await self.command(Machine.PERLMUTTER, commands.prepare_perlmutter(config))
+        content = commands.jaws_config(setup.jaws_token.get_secret_value(), setup.jaws_group)
+        await self.sfapi.upload(Machine.PERLMUTTER, config, content)
+        user = await self.central.user()
+        if user != setup.user:
+            raise JAWSError(f"the token of JAWS (jaws.token) is of {user}, and not of {setup.user}")
+        self._layout = self._make_layout(commands.scratch_in(told), commands.scratch_in(told_there))
+
+    def _make_layout(self, dtns: str, perlmutter: str) -> Layout:
+        setup = self.setup
+        return Layout(
+            group=setup.group,
+            user=setup.user,
+            scratch={Machine.DTNS: dtns, Machine.PERLMUTTER: perlmutter},
+            staging={
+                Machine.DTNS: setup.staging_dir_dtn,
+                Machine.PERLMUTTER: setup.staging_dir_perlmutter,
+            },
+            refdata_root=setup.refdata_root,
+            code_root=setup.remote_code_dir,
+        )
+
+    # -- the client of NERSC --
+
+    async def _make_client(self) -> _Client:
+        path = self.setup.sfapi_cred_path
+        modified = await asyncio.to_thread(_modified, path)
+        key = await asyncio.to_thread(read_key, path)
+        setup = self.setup
+        credentials = Credentials(key, self._nersc, setup.sfapi_token_url)
+        sfapi = SFAPI(setup.sfapi_url, setup.sfapi_beta_url, self._nersc, credentials, self._pace)
+        user = await sfapi.account()
+        if user != setup.user:
+            raise ConfigError(
+                f"jaws.sfapi_cred_path: the client {key.client_id} is of {user}, and not of {setup.user} (jaws.user)"
+            )
+        return _Client(sfapi, await sfapi.client(), modified)
+
+    async def _watch_key(self) -> None:
+        """Take a renewed key once it works; until then the old client serves."""
+        while True:
+            await asyncio.sleep(KEY_SECONDS)
+            await self.renew_client()
+
+    async def renew_client(self) -> None:
+        """Look whether the key file has changed, and take what is in it if it works."""
+        if self._client is None:
+            return
+        try:
+            if (
+                await asyncio.to_thread(_modified, self.setup.sfapi_cred_path)
+                != self._client.modified
+            ):
+                self._client = await self._make_client()
+                log.info("A renewed client of NERSC is used: %s", self._client.info.client_id)
+        except (CTSError, SFAPIError) as e:
+            log.warning("The new key for NERSC cannot be used yet: %s", e)
+        except Exception:
+            log.exception("The new key for NERSC was not tried")
+
+    @property
+    def sfapi(self) -> SFAPI:
+        """The client of NERSC in use."""
+        if self._client is None:
+            raise UnavailableError(self._problem.reason or "")
+        return self._client.sfapi
+
+    async def client(self) -> ClientInfo:
+        """Return the client of NERSC in use; also while NERSC is down."""
+        if self._client is None:
+            raise UnavailableError(
+                "The client of NERSC was not checked yet: NERSC has to be up once for that"
+            )
+        return self._client.info
+
+    # -- what is up --
+
+    @property
+    def layout(self) -> Layout:
+        """The paths at NERSC."""
+        if self._layout is None:
+            raise UnavailableError(self._problem.reason or "")
+        return self._layout
+
+    @property
+    def _code_folder(self) -> str:
+        return self._make_layout("/scratch", "/scratch").code(self._version)
+
+    def nersc(self) -> Availability:
+        """Return whether NERSC can be used, as far as it is known now."""
+        systems = self._systems.peek().availability
+        return self._problem if self._layout is None and systems.is_usable else systems
+
+    def jaws(self, site: SiteName) -> Availability:
+        """Return whether JAWS can run jobs at a site, as far as it is known now."""
+        return self._sites[site].peek()
+
+    def known(self, site: SiteName) -> Availability:
+        """Return whether jobs of a site can go on, as far as it is known now."""
+        return outages.both(self.nersc(), self.jaws(site))
+
+    async def current(self, site: SiteName) -> tuple[Availability, list[str]]:
+        """Return whether jobs of a site can go on now, and sentences on outages that are planned."""
+        systems, jaws = await asyncio.gather(
+            self._systems.current(wait=WAIT_SECONDS), self._sites[site].current(wait=WAIT_SECONDS)
+        )
+        return outages.both(self.nersc(), jaws), outages.notes(systems.planned, utc_now())
+
+    async def _ask_nersc(self) -> _Systems:
+        sfapi = self._public
+        now = utc_now()
+        try:
+            statuses = {
+                machine.value: outages.read_status(await sfapi.status(machine))
+                for machine in Machine
+            }
+            happening = {
+                machine.value: outages.read_outages(await sfapi.outages(machine))
+                for machine in Machine
+            }
+            planned = {
+                machine.value: outages.read_outages(await sfapi.planned_outages(machine))
+                for machine in Machine
+            }
+        except (UnavailableError, SFAPIError) as e:
+            log.warning("NERSC does not say how it is: %s", e)
+            return _Systems(Availability("NERSC does not say whether it is up"), {})
+        both = {name: happening[name] + planned[name] for name in happening}
+        return _Systems(outages.nersc(statuses, both, now), planned)
+
+    def _site_asker(self, name: str) -> Callable[[], Awaitable[Availability]]:
+        async def ask() -> Availability:
+            try:
+                return outages.jaws(name, await self.central.status(name))
+            except (UnavailableError, JAWSError) as e:
+                log.warning("JAWS does not say how its site %s is: %s", name, e)
+                return Availability("JAWS does not answer")
+
+        return ask
+
+    # -- commands --
+
+    async def ask_helper(
+        self, arguments: Sequence[str], question: Mapping[str, Any] | None = None
+    ) -> Any:  # noqa: ANN401 - JSON
+        """Return what the helper answers on a DTN. Raises as ``command`` does."""
+        command = commands.helper(Machine.DTNS, self._code_folder, arguments, question=question)
+        answer = await self.command(Machine.DTNS, command)
+        try:
+            # Whatever a machine tells at a login comes before it.
+            return json.loads(answer.strip().rpartition("\n")[2])
+        except ValueError:
+            raise CommandError("the helper answers with something else than JSON") from None
+
+    async def read(self, path: str) -> bytes | None:
+        """Return the content of a file at NERSC; None if there is none. Raises SFAPIError, UnavailableError."""
+        return await self.sfapi.download(Machine.DTNS, path)
+
+    async def begin(
+        self, job_folder: Callable[[Machine], str], attempt: Attempt, plan: Plan
+    ) -> str:
+        """Have a helper make an attempt at a step, and return the id of its task; it goes on by itself.
+
+        The same attempt may be begun again: only one helper makes it.
+        """
+        machine = Machine.PERLMUTTER if attempt.step is Step.SUBMIT else Machine.DTNS
+        name = f"{uuid.uuid4().hex}.plan"
+        content = await run_in_pool(_encode, plan)
+        await self.sfapi.upload(Machine.DTNS, f"{self.layout.plans()}/{name}", content)
+        words = [
+            *("attempt", job_folder(machine), attempt.step.value, str(attempt.number)),
+            f"{self.layout.plans(machine)}/{name}",
+        ]
+        needs_jaws = attempt.step is Step.SUBMIT
+        command = commands.helper(machine, self._code_folder, words, needs_jaws=needs_jaws)
+        return await self.sfapi.run(machine, command)
+
+    async def command(self, machine: Machine, text: str) -> str:
+        """Run a short command, and return what it wrote. Raises CommandError, SFAPIError, UnavailableError."""
+        task = await self._ended(await self.sfapi.run(machine, text))
+        if task.state is not TaskState.COMPLETED:
+            raise UnavailableError(f"NERSC did not end a command: it is {task.state.value}")
+        if not task.is_ok:
+            raise CommandError(task.error.strip()[-_MAX_ERROR:] or "it failed without a word")
+        return task.output
+
+    async def _ended(self, task_id: str) -> Task:
+        try:
+            async with asyncio.timeout(COMMAND_SECONDS):
+                while True:
+                    task = await self.sfapi.task(task_id)
+                    if task.is_over:
+                        return task
+                    await asyncio.sleep(self._task_seconds)
+        except TimeoutError:
+            raise UnavailableError(
+                f"NERSC did not end a command within {COMMAND_SECONDS:.0f} s"
+            ) from None
+
+
+def _modified(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError as e:
+        raise ConfigError(f"jaws.sfapi_cred_path: {path} cannot be read: {e.strerror}") from None
+
+
+def _encode(plan: Plan) -> bytes:
+    return json.dumps(plan).encode()

@@ -1,0 +1,112 @@
+"""What is known in memory of a live job, besides its record and its folder. All of it can be found again."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from cts_core.model.job import NERSCDetails
+from cts_core.model.record import ContainerOutcome, JobSummary
+from cts_core.sites.jaws.layout import Attempt, Step
+from cts_core.sites.jaws.look import SeenFolder, last_number
+from cts_core.sites.jaws.steps import DeployedStep, Seen, SeenRun
+from cts_core.states import JobState
+from cts_core.worker.backoff import exponential_delay
+
+ASK_SECONDS = (10.0, 30.0, 60.0, 120.0, 300.0)
+"""Before each question for a run; the last from then on."""
+BEGUN_SECONDS = 300.0
+"""How long an attempt whose command was sent is waited for, before the command is sent again; twice as long each time."""
+MAX_BEGUN_SECONDS = 3600.0
+_UNSUBMITTED = frozenset({JobState.CREATED, JobState.DOWNLOAD_SUBMITTED})
+
+
+@dataclass
+class Followed:
+    """A live job, and what was seen of it."""
+
+    job: JobSummary
+    folder: str
+    """On the DTNs."""
+    run: SeenRun | None = None
+    asked: int = 0
+    """How often JAWS was asked for the run."""
+    ask_at: float = field(default_factory=lambda: time.monotonic() + ASK_SECONDS[0])
+    tagged: tuple[int, list[str]] | None = None
+    """The runs with the job's tag, and the number of the attempt to submit after which they were looked for."""
+    stored: dict[int, bool] = field(default_factory=dict)
+    """Whether all outputs are right, by the number of the upload after which that was looked at."""
+    running: dict[Step, float] = field(default_factory=dict)
+    """Until when a task at NERSC is taken to go on of which the folder shows nothing."""
+    outcomes: list[ContainerOutcome] | None = None
+    """Of a job whose outputs are stored."""
+    times: dict[JobState, datetime] = field(default_factory=dict)
+    """When this process first saw the job in a state."""
+    polled: float = 0.0
+    begun: dict[Attempt, tuple[float, int]] = field(default_factory=dict)
+    """When the command of an attempt was sent, and how often."""
+    tasks: dict[Step, list[str]] = field(default_factory=dict)
+    """The ids of the tasks that this process began."""
+    failure: tuple[str, str] | None = None
+    """Why the job cannot go on, for its owner and for admins."""
+
+    def is_begun(self, attempt: Attempt) -> bool:
+        """Return whether the command of an attempt was sent, and is waited for."""
+        sent, times = self.begun.get(attempt, (float("-inf"), 1))
+        wait = exponential_delay(times - 1, first=BEGUN_SECONDS, longest=MAX_BEGUN_SECONDS)
+        return time.monotonic() - sent < wait
+
+    def note_begun(self, attempt: Attempt, task_id: str) -> None:
+        """Note that the command of an attempt was sent."""
+        times = self.begun.get(attempt, (0.0, 0))[1]
+        self.begun[attempt] = (time.monotonic(), times + 1)
+        self.tasks.setdefault(attempt.step, []).append(task_id)
+
+    def note_asked(self) -> None:
+        """Note that JAWS was asked for the run."""
+        self.asked += 1
+        seconds = ASK_SECONDS[min(self.asked, len(ASK_SECONDS) - 1)]
+        self.ask_at = time.monotonic() + seconds
+
+    def seen(self, state: JobState, folder: SeenFolder) -> Seen:
+        """Return all that was seen, for a job in this state."""
+        now = time.monotonic()
+        submits, uploads = last_number(folder, Step.SUBMIT), last_number(folder, Step.UPLOAD)
+        deployed: dict[Step, DeployedStep] = {
+            step: DeployedStep(folder.deployed.get(step), self.running.get(step, 0.0) > now)
+            for step in {*folder.deployed, *self.running}
+            # Its sums have no sizes, by which the object store bounds what it takes: they are made anew.
+            if step is not Step.CHECKSUMS
+        }
+        began_here = any(attempt.step is Step.SUBMIT for attempt in self.begun)
+        if state not in _UNSUBMITTED and not submits and not began_here:
+            # Somebody else may have submitted it, whose attempts are not to be seen (any more).
+            deployed.setdefault(Step.SUBMIT, DeployedStep())
+        return Seen(
+            attempts=folder.attempts,
+            deployed=deployed,
+            run=self.run,
+            tagged=self.tagged[1] if self.tagged and self.tagged[0] == submits else None,
+            is_stored=self.stored.get(uploads),
+        )
+
+    def nersc_details(self) -> NERSCDetails | None:
+        """Return the ids of all tasks that the record should have; None if it has them."""
+        before = self.job.nersc_details
+        old = {
+            Step.DOWNLOAD: before.download_task_id if before else [],
+            Step.UPLOAD: (before.upload_task_id if before else None) or [],
+            Step.LOGS: (before.log_upload_task_id if before else None) or [],
+        }
+        new = {
+            step: [*ids, *(task for task in self.tasks.get(step, ()) if task not in ids)]
+            for step, ids in old.items()
+        }
+        if new == old:
+            return None
+        return NERSCDetails(
+            download_task_id=new[Step.DOWNLOAD],
+            upload_task_id=new[Step.UPLOAD] or None,
+            log_upload_task_id=new[Step.LOGS] or None,
+        )

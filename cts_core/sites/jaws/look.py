@@ -1,0 +1,211 @@
+"""Looks at the folders of many jobs at NERSC by one command, at most once in some seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Protocol
+
+from cts_core.concurrency import cancel_and_wait
+from cts_core.errors import CTSError
+from cts_core.sites.jaws.layout import (
+    DEPLOYED_RESULTS,
+    LOOKED_AT,
+    Attempt,
+    Kind,
+    Layout,
+    Step,
+    attempts_in,
+)
+from cts_core.sites.jaws.results import StepEnd, read_end
+from cts_core.sites.jaws.sfapi import CommandError, SFAPIError
+from cts_core.sites.jaws.steps import SeenAttempt
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 15.0
+"""Between two looks."""
+NUDGED_SECONDS = 2.0
+"""Between two looks of which somebody has asked for the second."""
+MAX_FOLDERS = 500
+"""Folders that one command looks at; the others wait for the next."""
+_ENDS = rf".*\.{Kind.END.value}"
+_LONG_AGO = timedelta(days=36500)
+
+
+@dataclass(frozen=True)
+class SeenFolder:
+    """What a folder of a job at NERSC tells."""
+
+    attempts: Mapping[Step, list[SeenAttempt]] = field(default_factory=dict)
+    """By step, in the order of their numbers, which count from 1."""
+    deployed: Mapping[Step, StepEnd] = field(default_factory=dict)
+    """How steps ended that the deployed service began."""
+    untold: Collection[str] = ()
+    """The names of ends that are too long to be told with others."""
+    time: float = 0.0
+    """Of the look, by the monotonic clock."""
+
+
+def read_folder(files: Mapping[str, Any] | None, told: Mapping[str, str], now: float) -> SeenFolder:
+    """Return what the helper tells of a folder; None stands for one that is not there.
+
+    ``told`` has what is in the ends that the helper found too long, by name.
+    """
+    files = files or {}
+    inline = {name: _text(entry) for name, entry in files.items()}
+    texts = {name: text for name, text in ({**inline, **told}).items() if text is not None}
+    found = attempts_in(files)
+    steps: dict[Step, list[SeenAttempt]] = {}
+    for attempt in sorted(found):
+        seen = steps.setdefault(attempt.step, [])
+        # The claim of an attempt may have been removed with what was old.
+        seen += [SeenAttempt(age=_LONG_AGO)] * (attempt.number - 1 - len(seen))
+        end = read_end(texts.get(attempt.file(Kind.END), ""))
+        claim = files.get(attempt.file(Kind.CLAIM))
+        seen.append(SeenAttempt(end, _age(claim)))
+    deployed = {
+        step: end
+        for step, name in DEPLOYED_RESULTS.items()
+        if (end := read_end(texts.get(name, ""))) is not None
+    }
+    ends = {a.file(Kind.END) for a, kinds in found.items() if Kind.END in kinds}
+    untold = sorted((ends | set(DEPLOYED_RESULTS.values()) & set(files)) - set(texts))
+    return SeenFolder(steps, deployed, untold, now)
+
+
+def _text(entry: object) -> str | None:
+    text = entry.get("text") if isinstance(entry, dict) else None
+    return text if isinstance(text, str) else None
+
+
+def _age(claim: object) -> timedelta:
+    age = claim.get("age") if isinstance(claim, dict) else None
+    return timedelta(seconds=age) if isinstance(age, int | float) else _LONG_AGO
+
+
+class Helper(Protocol):
+    """The helper at NERSC, and the files there. Methods raise CommandError, SFAPIError and UnavailableError."""
+
+    @property
+    def layout(self) -> Layout:
+        """The paths at NERSC."""
+
+    async def ask_helper(
+        self, arguments: Sequence[str], question: Mapping[str, Any] | None = None
+    ) -> Any:  # noqa: ANN401 - JSON
+        """Return what the helper answers."""
+
+    async def read(self, path: str) -> bytes | None:
+        """Return the content of a file; None if there is none."""
+
+
+class Lookout:
+    """Looks at the folders that somebody wants looked at; both sites share one, so that there is one command for all."""
+
+    def __init__(self, helper: Helper, *, seconds: float = LOOK_SECONDS) -> None:
+        self._helper = helper
+        self._seconds = seconds
+        self._wanted: dict[str, Callable[[str], None]] = {}
+        """What to call after a look, by folder."""
+        self._seen: dict[str, SeenFolder] = {}
+        self._told: dict[tuple[str, str], str] = {}
+        self._due = 0.0
+        self._last = float("-inf")
+        self._task: asyncio.Task[None] | None = None
+
+    def find(self, folder: str) -> SeenFolder | None:
+        """Return what the last look at a folder showed; None if there was none yet."""
+        return self._seen.get(folder)
+
+    def want(self, folder: str, on_look: Callable[[str], None]) -> None:
+        """Have a folder looked at when a look is due; ``on_look`` is called with it once it was."""
+        self._wanted[folder] = on_look
+        if (self._task is None or self._task.done()) and time.monotonic() >= self._due:
+            self._due = time.monotonic() + self._seconds
+            self._task = asyncio.create_task(self._look(), name="jaws-look")
+
+    def forget(self, folder: str) -> None:
+        """Forget a folder, which nobody wants looked at any more."""
+        self._wanted.pop(folder, None)
+        self._seen.pop(folder, None)
+        for key in [key for key in self._told if key[0] == folder]:
+            del self._told[key]
+
+    def hurry(self) -> None:
+        """Have the next look come soon: somebody says that something has happened."""
+        self._due = min(self._due, max(time.monotonic(), self._last + NUDGED_SECONDS))
+
+    async def stop(self) -> None:
+        """End a look."""
+        await cancel_and_wait(self._task)
+
+    async def look_at(self, folder: str) -> SeenFolder:
+        """Look at one folder at once. Raises CommandError, SFAPIError, UnavailableError."""
+        (seen,) = (await self._ask([folder])).values()
+        return seen
+
+    async def _look(self) -> None:
+        self._last = time.monotonic()
+        # Those that were not looked at for longest come first.
+        ages = {folder: seen.time for folder, seen in self._seen.items()}
+        folders = sorted(self._wanted, key=lambda folder: ages.get(folder, 0.0))[:MAX_FOLDERS]
+        try:
+            seen = await self._ask(folders)
+        except (CTSError, SFAPIError, CommandError) as e:
+            log.warning("The folders of %d jobs at NERSC were not looked at: %s", len(folders), e)
+            return
+        except Exception:
+            log.exception("The folders of jobs at NERSC were not looked at")
+            return
+        for folder in folders:
+            if (on_look := self._wanted.pop(folder, None)) is not None:
+                self._seen[folder] = seen[folder]
+                on_look(folder)
+
+    async def _ask(self, folders: list[str]) -> dict[str, SeenFolder]:
+        question = {
+            "folders": folders,
+            "names": LOOKED_AT,
+            "told": _ENDS,
+            "plans": self._helper.layout.plans(),
+        }
+        answer = await self._helper.ask_helper(["look"], question)
+        if not isinstance(answer, dict):
+            raise CommandError("the helper tells of no folders")
+        now = time.monotonic()
+        seen = {
+            folder: read_folder(answer.get(folder), self._told_of(folder), now)
+            for folder in folders
+        }
+        for folder in folders:
+            if names := seen[folder].untold:
+                for name in names:
+                    await self._read(folder, name)
+                seen[folder] = read_folder(answer.get(folder), self._told_of(folder), now)
+        return seen
+
+    def _told_of(self, folder: str) -> dict[str, str]:
+        return {name: text for (where, name), text in self._told.items() if where == folder}
+
+    async def _read(self, folder: str, name: str) -> None:
+        content = await self._helper.read(f"{folder}/{name}")
+        if content is not None:
+            self._told[folder, name] = content.decode(errors="replace")
+
+
+def last_number(seen: SeenFolder, step: Step) -> int:
+    """Return the number of the last attempt at a step; 0 if there is none."""
+    return len(seen.attempts.get(step, ()))
+
+
+def done_attempt(seen: SeenFolder, step: Step) -> Attempt | None:
+    """Return the first attempt at a step that succeeded."""
+    for number, attempt in enumerate(seen.attempts.get(step, ()), 1):
+        if attempt.end is not None and attempt.end.is_done:
+            return Attempt(step, number)
+    return None

@@ -1,0 +1,358 @@
+"""Carries out the steps of jobs at NERSC and JAWS, each as one piece of work that may fail, be repeated, or be cut off."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from functools import partial
+from typing import Protocol
+
+from pydantic import SecretStr
+
+from cts_core.clock import utc_now
+from cts_core.concurrency import run_in_pool
+from cts_core.errors import CTSError, InputChangedError, UnavailableError
+from cts_core.model.record import JobRecord, JobSummary
+from cts_core.model.site import SiteName
+from cts_core.object_paths import FolderPath, ObjectPath
+from cts_core.objects.s3.presign import Output, PresignedPost
+from cts_core.objects.store import StoredObject
+from cts_core.plan import ContainerPlan, plan_job
+from cts_core.sites.jaws import commands, transfers
+from cts_core.sites.jaws.facility import Facility
+from cts_core.sites.jaws.follow import Followed
+from cts_core.sites.jaws.layout import (
+    DEPLOYED_CHECKSUMS,
+    Attempt,
+    Kind,
+    Machine,
+    Step,
+    run_folder,
+)
+from cts_core.sites.jaws.look import SeenFolder, done_attempt, last_number
+from cts_core.sites.jaws.results import (
+    RunEnd,
+    Summed,
+    completed_outcomes,
+    read_checksums,
+    read_outputs,
+    to_upload,
+)
+from cts_core.sites.jaws.steps import Decision, Next, SeenRun, run_id_of
+from cts_core.sites.jaws.transfers import Plan
+from cts_core.sites.jaws.wdl import make_run
+from cts_core.states import JobState
+from cts_core.worker.run_errors import read_object
+
+log = logging.getLogger(__name__)
+
+LIFETIME = timedelta(days=1)
+"""How long a link is good for; an attempt whose links have expired is followed by one with new ones."""
+MAX_SUBMITS = 20
+"""Attempts to submit, after which JAWS will not take the job any more. Only those count that were made while both were up."""
+OUTPUTS_PATIENCE = timedelta(hours=1)
+"""How long after the end of its run the list of a job's outputs may be missing."""
+TASK_PATIENCE = timedelta(hours=6)
+"""How long after its step began a task is waited for whose helper shows nothing."""
+MAX_LOG_BYTES = 100 << 20
+"""Bytes of one log."""
+
+
+class JobReader(Protocol):
+    """Reads jobs: steps need the inputs of their jobs again."""
+
+    async def get_job(self, job_id: str) -> JobRecord:
+        """Return a job. Raises NoSuchJobError, UnavailableError."""
+
+
+class LinkStore(Protocol):
+    """An object store that others reach by links."""
+
+    async def head(self, paths: Sequence[ObjectPath]) -> list[StoredObject | CTSError]:
+        """Return the metadata of objects, or why there is none."""
+
+    async def presign_gets(
+        self, paths: Sequence[ObjectPath], lifetime: timedelta
+    ) -> Sequence[SecretStr]:
+        """Return links to read objects."""
+
+    async def presign_posts(
+        self, outputs: Sequence[Output], lifetime: timedelta
+    ) -> Sequence[PresignedPost]:
+        """Return forms to write objects."""
+
+    async def presign_post_below(
+        self, folder: FolderPath, lifetime: timedelta, *, max_bytes: int
+    ) -> PresignedPost:
+        """Return a form to write objects below a folder."""
+
+
+class JobFailedError(Exception):
+    """A job can never go on; the message says why, for admins."""
+
+
+class StepRunner:
+    """Carries out steps of jobs of one site. Methods raise UnavailableError, SFAPIError, JAWSError and CommandError."""
+
+    def __init__(
+        self, site: SiteName, facility: Facility, records: JobReader, objects: LinkStore
+    ) -> None:
+        self._site = site
+        self._facility = facility
+        self._lookout = facility.lookout
+        self._records = records
+        self._objects = objects
+
+    async def download(self, job: JobSummary, plans: Sequence[ContainerPlan], number: int) -> str:
+        """Have the inputs placed in the cache, and return the id of the task. Raises CTSError for inputs that are not right."""
+        wanted = {placed.path: placed.file.crc64nvme for plan in plans for placed in plan.files}
+        files = await self._stored(wanted)
+        links = await self._objects.presign_gets(list(wanted), LIFETIME)
+        plan = transfers.download(
+            dict(zip(files, links, strict=True)),
+            self._facility.layout.cache(Machine.DTNS),
+            insecure=self._facility.setup.insecure_ssl,
+        )
+        return await self._begin(job.id, Attempt(Step.DOWNLOAD, number), plan, "download")
+
+    async def _stored(self, wanted: Mapping[ObjectPath, str | None]) -> list[StoredObject]:
+        stored = []
+        for (path, crc), found in zip(
+            wanted.items(), await self._objects.head(list(wanted)), strict=True
+        ):
+            if isinstance(found, CTSError):
+                raise found
+            if crc is not None and found.crc64nvme != crc:
+                raise InputChangedError(path, crc, found.crc64nvme)
+            stored.append(found)
+        return stored
+
+    async def _begin(self, job_id: str, attempt: Attempt, plan: Plan, callback: str) -> str:
+        url = f"{self._facility.setup.root_url.rstrip('/')}/callback/{callback}/{job_id}"
+        folder = partial(self._facility.layout.job, job_id)
+        return await self._facility.begin(folder, attempt, {**plan, "callback": url})
+
+    async def carry_out(self, followed: Followed, decision: Decision, folder: SeenFolder) -> None:
+        """Do what comes next. Raises JobFailedError and ResultError if that can never be done, and CTSError."""
+        for run_id in decision.surplus:
+            await self._facility.central.cancel(run_id)
+        number = decision.attempt
+        match decision.next:
+            case Next.DOWNLOAD:
+                _, plans = await self._planned(followed)
+                attempt = Attempt(Step.DOWNLOAD, number)
+                followed.note_begun(attempt, await self.download(followed.job, plans, number))
+            case Next.SUBMIT:
+                await self._submit(followed, folder, number)
+            case Next.FIND_RUN:
+                await self._find_run(followed, folder)
+            case Next.FOLLOW:
+                await self._follow(followed, decision.run_id or "")
+            case Next.SUM:
+                await self._sum(followed, decision.run_id or "", number)
+            case Next.UPLOAD:
+                await self._upload(followed, folder, decision)
+            case Next.VERIFY:
+                await self._verify(followed, folder)
+            case Next.SEND_LOGS:
+                await self._send_logs(followed, decision.run_id or "", number)
+            case _:
+                pass
+
+    async def _planned(self, followed: Followed) -> tuple[JobRecord, list[ContainerPlan]]:
+        record = await self._records.get_job(followed.job.id)
+        return record, await run_in_pool(plan_job, record.job_input, record.image)
+
+    async def _attempt(
+        self, followed: Followed, attempt: Attempt, plan: Plan, callback: str
+    ) -> None:
+        task_id = await self._begin(followed.job.id, attempt, plan, callback)
+        followed.note_begun(attempt, task_id)
+
+    # -- the run --
+
+    async def _submit(self, followed: Followed, folder: SeenFolder, number: int) -> None:
+        if number > MAX_SUBMITS:
+            end = folder.attempts[Step.SUBMIT][-1].end
+            raise JobFailedError(
+                f"JAWS did not take the job in {MAX_SUBMITS} attempts: {end.reason if end else 'they were lost'}"
+            )
+        layout = self._facility.layout
+        record, plans = await self._planned(followed)
+        refdata = record.image.refdata_id
+        files = await run_in_pool(
+            make_run,
+            record.job_input,
+            record.image,
+            plans,
+            cache=layout.cache(Machine.PERLMUTTER),
+            refdata=layout.refdata_for_jaws(refdata) if refdata else None,
+        )
+        plan = transfers.submit(record.id, self._site, files, layout)
+        await self._attempt(followed, Attempt(Step.SUBMIT, number), plan, "job")
+
+    async def _find_run(self, followed: Followed, folder: SeenFolder) -> None:
+        number = last_number(folder, Step.SUBMIT)
+        found = await self._facility.central.find(followed.job.id)
+        if found is None:
+            log.warning(
+                "JAWS has no search: whether job %s was submitted in its last attempt is not known, and it is submitted again",
+                followed.job.id,
+            )
+        followed.tagged = (number, found or [])
+
+    async def _follow(self, followed: Followed, run_id: str) -> None:
+        followed.note_asked()
+        run = await self._facility.central.run(run_id)
+        if run is None:
+            followed.run = SeenRun(is_gone=True)
+            return
+        end = run.end
+        was_cancelled = end is RunEnd.SYSTEM_ERROR and await self._facility.central.was_cancelled(
+            run_id
+        )
+        followed.run = SeenRun(end, was_cancelled=was_cancelled)
+
+    async def _output_dir(self, run_id: str) -> str:
+        run = await self._facility.central.run(run_id)
+        if run is None:
+            raise JobFailedError(f"JAWS does not know its run {run_id} any more")
+        if run.output_dir is None:
+            raise UnavailableError(f"JAWS does not say where the results of its run {run_id} are")
+        return run.output_dir
+
+    # -- its results --
+
+    async def _sum(self, followed: Followed, run_id: str, number: int) -> None:
+        root = await self._output_dir(run_id)
+        text = await self._facility.read(f"{root}/outputs.json")
+        if text is None:
+            reason = f"JAWS has left no outputs.json of its run {run_id} in {root}"
+            if utc_now() - followed.job.updated > OUTPUTS_PATIENCE:
+                raise JobFailedError(reason)
+            raise UnavailableError(reason)
+        attempt = Attempt(Step.CHECKSUMS, number)
+        outputs = await run_in_pool(read_outputs, text)
+        await self._attempt(followed, attempt, transfers.checksums(outputs, root, attempt), "job")
+
+    async def _sums(self, followed: Followed, folder: SeenFolder) -> tuple[str, list[Summed]]:
+        """Return the ``output_dir`` of the run and its outputs, as a helper has summed them."""
+        done = done_attempt(folder, Step.CHECKSUMS)
+        name = done.file(Kind.SUMS) if done else DEPLOYED_CHECKSUMS
+        path = f"{followed.folder}/{name}"
+        content = await self._facility.read(path)
+        if content is None:
+            raise UnavailableError(f"NERSC has no {path}")
+        root = read_object(content, name).get("root")
+        sums = await run_in_pool(read_checksums, content)
+        return root if isinstance(root, str) else "", sums
+
+    async def _upload(self, followed: Followed, folder: SeenFolder, decision: Decision) -> None:
+        if done_attempt(folder, Step.CHECKSUMS) is None:
+            # The deployed service's sums have no sizes.
+            attempt = Attempt(Step.CHECKSUMS, last_number(folder, Step.CHECKSUMS) + 1)
+            if not followed.is_begun(attempt):
+                await self._sum(followed, decision.run_id or "", attempt.number)
+            return
+        root, sums = await self._sums(followed, folder)
+        wanted = to_upload(sums, FolderPath(followed.job.job_input.output_dir))
+        missing = {path: wanted[path] for path in await self._not_stored(wanted)}
+        outputs = [Output(path, o.crc64nvme, o.size or 0) for path, o in missing.items()]
+        forms = await self._objects.presign_posts(outputs, LIFETIME)
+        plan = transfers.upload(missing, forms, root, insecure=self._facility.setup.insecure_ssl)
+        attempt = Attempt(Step.UPLOAD, decision.attempt)
+        await self._attempt(followed, attempt, plan, "upload")
+
+    async def _verify(self, followed: Followed, folder: SeenFolder) -> None:
+        _, sums = await self._sums(followed, folder)
+        wanted = to_upload(sums, FolderPath(followed.job.job_input.output_dir))
+        number = last_number(folder, Step.UPLOAD)
+        followed.stored[number] = not await self._not_stored(wanted)
+        followed.outcomes = await run_in_pool(
+            completed_outcomes,
+            sums,
+            FolderPath(followed.job.job_input.output_dir),
+            followed.job.job_input.num_containers,
+        )
+
+    async def _not_stored(self, wanted: Mapping[ObjectPath, Summed]) -> list[ObjectPath]:
+        """Return the paths at which the object store has something else, or nothing."""
+        paths = list(wanted)
+        missing = []
+        for path, found in zip(paths, await self._objects.head(paths), strict=True):
+            if isinstance(found, UnavailableError):
+                raise found
+            if isinstance(found, CTSError) or found.crc64nvme != wanted[path].crc64nvme:
+                missing.append(path)
+        return missing
+
+    async def _send_logs(self, followed: Followed, run_id: str, number: int) -> None:
+        root = await self._output_dir(run_id)
+        folder = self._facility.setup.log_dir.folder(followed.job.id)
+        form = await self._objects.presign_post_below(folder, LIFETIME, max_bytes=MAX_LOG_BYTES)
+        plan = transfers.logs(
+            folder,
+            form,
+            root,
+            followed.job.job_input.num_containers,
+            insecure=self._facility.setup.insecure_ssl,
+        )
+        await self._attempt(followed, Attempt(Step.LOGS, number), plan, "errlogs")
+
+    # -- what is left --
+
+    async def goes_on(self, followed: Followed, step: Step) -> bool:
+        """Return whether a task at NERSC goes on by which a step was begun, though its folder shows nothing of it."""
+        details = followed.job.nersc_details
+        ids = {
+            Step.DOWNLOAD: details.download_task_id if details else None,
+            Step.UPLOAD: details.upload_task_id if details else None,
+            Step.LOGS: details.log_upload_task_id if details else None,
+        }.get(step)
+        if not ids or utc_now() - followed.job.updated > TASK_PATIENCE:
+            return False
+        return not (await self._facility.sfapi.task(ids[-1])).is_over
+
+    async def stop(self, job: JobRecord) -> bool:
+        """Have no run of a job go on, or begin any more; return whether that is so."""
+        reached = {transition.state for transition in job.transition_times}
+        runs = set(job.jaws_details.run_id[-1:] if job.jaws_details else ())
+        if not runs and JobState.DOWNLOAD_SUBMITTED in reached:
+            found = await self._stop_submission(
+                job.id, may_be_submitted=JobState.JOB_SUBMITTING in reached
+            )
+            if found is None:
+                return False
+            runs = found
+        for run_id in runs:
+            await self._facility.central.cancel(run_id)
+        return True
+
+    async def _stop_submission(self, job_id: str, *, may_be_submitted: bool) -> set[str] | None:
+        """Keep a job from being submitted; return the runs that it has, or None as long as an attempt goes on."""
+        folder = self._facility.layout.job(job_id)
+        begun = await self._facility.ask_helper(["stop", folder])
+        seen = (await self._lookout.look_at(folder)).attempts.get(Step.SUBMIT, [])
+        # The last claim is the one that keeps the job from being submitted.
+        attempts = seen[:-1]
+        runs = {run_id for attempt in attempts if (run_id := run_id_of(attempt.end)) is not None}
+        if any(attempt.end is None and not attempt.is_lost for attempt in attempts):
+            return None
+        is_unknown = any(attempt.end is None for attempt in attempts)
+        if is_unknown or (may_be_submitted and not begun):
+            runs.update(await self._facility.central.find(job_id) or ())
+        return runs
+
+    async def clean(self, job: JobRecord) -> None:
+        """Remove the folders of a job and of its runs at NERSC."""
+        folders = [self._facility.layout.job(job.id)]
+        for run_id in job.jaws_details.run_id if job.jaws_details else ():
+            run = await self._facility.central.run(run_id)
+            if (
+                run is not None
+                and run.output_dir
+                and (of_run := run_folder(run.output_dir, run_id))
+            ):
+                folders.append(of_run)
+        await self._facility.command(Machine.DTNS, commands.remove(folders))
