@@ -93,6 +93,13 @@ class S3Server:
                 crc = crc64nvme_text(content)
                 client.put_object(Bucket=bucket, Key=key, Body=content, ChecksumCRC64NVME=crc)
 
+    def read(self, path: str) -> bytes:
+        """Return the content of an object."""
+        bucket, _, key = path.partition("/")
+        with contextlib.closing(self.client()) as client:
+            content: bytes = client.get_object(Bucket=bucket, Key=key)["Body"].read()
+        return content
+
     def empty(self) -> None:
         """Empty the tests' buckets, multipart uploads included; create those that are missing."""
         client = self.client()

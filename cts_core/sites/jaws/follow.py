@@ -22,6 +22,35 @@ MAX_BEGUN_SECONDS = 3600.0
 _UNSUBMITTED = frozenset({JobState.CREATED, JobState.DOWNLOAD_SUBMITTED})
 
 
+class Begun:
+    """The attempts whose commands this process has sent."""
+
+    def __init__(self) -> None:
+        self._sent: dict[Attempt, tuple[float, int]] = {}
+        """When a command was sent last, and how often."""
+        self._tasks: dict[Step, list[str]] = {}
+
+    def __contains__(self, step: Step) -> bool:
+        """Return whether any attempt at a step was begun."""
+        return step in self._tasks
+
+    def add(self, attempt: Attempt, task_id: str) -> None:
+        """Note that the command of an attempt was sent."""
+        _, times = self._sent.get(attempt, (0.0, 0))
+        self._sent[attempt] = (time.monotonic(), times + 1)
+        self._tasks.setdefault(attempt.step, []).append(task_id)
+
+    def is_awaited(self, attempt: Attempt) -> bool:
+        """Return whether the command of an attempt was sent, and is still waited for."""
+        sent, times = self._sent.get(attempt, (float("-inf"), 1))
+        wait = exponential_delay(times - 1, first=BEGUN_SECONDS, longest=MAX_BEGUN_SECONDS)
+        return time.monotonic() - sent < wait
+
+    def task_ids(self, step: Step) -> list[str]:
+        """Return the ids of the tasks of a step."""
+        return self._tasks.get(step, [])
+
+
 @dataclass
 class Followed:
     """A live job, and what was seen of it."""
@@ -44,24 +73,9 @@ class Followed:
     times: dict[JobState, datetime] = field(default_factory=dict)
     """When this process first saw the job in a state."""
     polled: float = 0.0
-    begun: dict[Attempt, tuple[float, int]] = field(default_factory=dict)
-    """When the command of an attempt was sent, and how often."""
-    tasks: dict[Step, list[str]] = field(default_factory=dict)
-    """The ids of the tasks that this process began."""
+    begun: Begun = field(default_factory=Begun)
     failure: tuple[str, str] | None = None
     """Why the job cannot go on, for its owner and for admins."""
-
-    def is_begun(self, attempt: Attempt) -> bool:
-        """Return whether the command of an attempt was sent, and is waited for."""
-        sent, times = self.begun.get(attempt, (float("-inf"), 1))
-        wait = exponential_delay(times - 1, first=BEGUN_SECONDS, longest=MAX_BEGUN_SECONDS)
-        return time.monotonic() - sent < wait
-
-    def note_begun(self, attempt: Attempt, task_id: str) -> None:
-        """Note that the command of an attempt was sent."""
-        times = self.begun.get(attempt, (0.0, 0))[1]
-        self.begun[attempt] = (time.monotonic(), times + 1)
-        self.tasks.setdefault(attempt.step, []).append(task_id)
 
     def note_asked(self) -> None:
         """Note that JAWS was asked for the run."""
@@ -79,8 +93,7 @@ class Followed:
             # Its sums have no sizes, by which the object store bounds what it takes: they are made anew.
             if step is not Step.CHECKSUMS
         }
-        began_here = any(attempt.step is Step.SUBMIT for attempt in self.begun)
-        if state not in _UNSUBMITTED and not submits and not began_here:
+        if state not in _UNSUBMITTED and not submits and Step.SUBMIT not in self.begun:
             # Somebody else may have submitted it, whose attempts are not to be seen (any more).
             deployed.setdefault(Step.SUBMIT, DeployedStep())
         return Seen(
@@ -100,7 +113,7 @@ class Followed:
             Step.LOGS: (before.log_upload_task_id if before else None) or [],
         }
         new = {
-            step: [*ids, *(task for task in self.tasks.get(step, ()) if task not in ids)]
+            step: [*ids, *(task for task in self.begun.task_ids(step) if task not in ids)]
             for step, ids in old.items()
         }
         if new == old:

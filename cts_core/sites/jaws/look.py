@@ -24,6 +24,7 @@ from cts_core.sites.jaws.layout import (
 from cts_core.sites.jaws.results import StepEnd, read_end
 from cts_core.sites.jaws.sfapi import CommandError, SFAPIError
 from cts_core.sites.jaws.steps import SeenAttempt
+from cts_core.worker.backoff import exponential_delay
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,8 @@ NUDGED_SECONDS = 2.0
 """Between two looks of which somebody has asked for the second."""
 MAX_FOLDERS = 500
 """Folders that one command looks at; the others wait for the next."""
+REST_SECONDS, MAX_REST_SECONDS = 10.0, 600.0
+"""Between two attempts at a step: before the second, and the longest; twice as long each time."""
 _ENDS = rf".*\.{Kind.END.value}"
 _LONG_AGO = timedelta(days=36500)
 
@@ -209,3 +212,12 @@ def done_attempt(seen: SeenFolder, step: Step) -> Attempt | None:
         if attempt.end is not None and attempt.end.is_done:
             return Attempt(step, number)
     return None
+
+
+def is_rested(seen: SeenFolder, attempt: Attempt) -> bool:
+    """Return whether the attempt before this one is long enough ago."""
+    before = seen.attempts.get(attempt.step, ())[: attempt.number - 1]
+    if not before:
+        return True
+    age = before[-1].age.total_seconds() + time.monotonic() - seen.time
+    return age >= exponential_delay(len(before) - 1, first=REST_SECONDS, longest=MAX_REST_SECONDS)

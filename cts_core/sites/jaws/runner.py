@@ -88,6 +88,21 @@ class LinkStore(Protocol):
         """Return a form to write objects below a folder."""
 
 
+async def stored_objects(
+    objects: LinkStore, wanted: Mapping[ObjectPath, str | None]
+) -> list[StoredObject]:
+    """Return the objects at these paths. Raises CTSError unless each is there with its checksum, where that is given."""
+    stored = []
+    found = await objects.head(list(wanted))
+    for (path, crc), answer in zip(wanted.items(), found, strict=True):
+        if isinstance(answer, CTSError):
+            raise answer
+        if crc is not None and answer.crc64nvme != crc:
+            raise InputChangedError(path, crc, answer.crc64nvme)
+        stored.append(answer)
+    return stored
+
+
 class JobFailedError(Exception):
     """A job can never go on; the message says why, for admins."""
 
@@ -107,7 +122,7 @@ class StepRunner:
     async def download(self, job: JobSummary, plans: Sequence[ContainerPlan], number: int) -> str:
         """Have the inputs placed in the cache, and return the id of the task. Raises CTSError for inputs that are not right."""
         wanted = {placed.path: placed.file.crc64nvme for plan in plans for placed in plan.files}
-        files = await self._stored(wanted)
+        files = await stored_objects(self._objects, wanted)
         links = await self._objects.presign_gets(list(wanted), LIFETIME)
         plan = transfers.download(
             dict(zip(files, links, strict=True)),
@@ -115,18 +130,6 @@ class StepRunner:
             insecure=self._facility.setup.insecure_ssl,
         )
         return await self._begin(job.id, Attempt(Step.DOWNLOAD, number), plan, "download")
-
-    async def _stored(self, wanted: Mapping[ObjectPath, str | None]) -> list[StoredObject]:
-        stored = []
-        for (path, crc), found in zip(
-            wanted.items(), await self._objects.head(list(wanted)), strict=True
-        ):
-            if isinstance(found, CTSError):
-                raise found
-            if crc is not None and found.crc64nvme != crc:
-                raise InputChangedError(path, crc, found.crc64nvme)
-            stored.append(found)
-        return stored
 
     async def _begin(self, job_id: str, attempt: Attempt, plan: Plan, callback: str) -> str:
         url = f"{self._facility.setup.root_url.rstrip('/')}/callback/{callback}/{job_id}"
@@ -142,7 +145,7 @@ class StepRunner:
             case Next.DOWNLOAD:
                 _, plans = await self._planned(followed)
                 attempt = Attempt(Step.DOWNLOAD, number)
-                followed.note_begun(attempt, await self.download(followed.job, plans, number))
+                followed.begun.add(attempt, await self.download(followed.job, plans, number))
             case Next.SUBMIT:
                 await self._submit(followed, folder, number)
             case Next.FIND_RUN:
@@ -168,7 +171,7 @@ class StepRunner:
         self, followed: Followed, attempt: Attempt, plan: Plan, callback: str
     ) -> None:
         task_id = await self._begin(followed.job.id, attempt, plan, callback)
-        followed.note_begun(attempt, task_id)
+        followed.begun.add(attempt, task_id)
 
     # -- the run --
 
@@ -252,7 +255,7 @@ class StepRunner:
         if done_attempt(folder, Step.CHECKSUMS) is None:
             # The deployed service's sums have no sizes.
             attempt = Attempt(Step.CHECKSUMS, last_number(folder, Step.CHECKSUMS) + 1)
-            if not followed.is_begun(attempt):
+            if not followed.begun.is_awaited(attempt):
                 await self._sum(followed, decision.run_id or "", attempt.number)
             return
         root, sums = await self._sums(followed, folder)

@@ -33,8 +33,9 @@ from cts_core.sites.jaws.credentials import ClientInfo
 from cts_core.sites.jaws.facility import Facility
 from cts_core.sites.jaws.follow import Followed
 from cts_core.sites.jaws.layout import Attempt, Step
-from cts_core.sites.jaws.look import SeenFolder
+from cts_core.sites.jaws.look import SeenFolder, is_rested
 from cts_core.sites.jaws.outages import waiting_sentence
+from cts_core.sites.jaws.refdata import Stagings
 from cts_core.sites.jaws.results import failed_outcomes, read_log_end
 from cts_core.sites.jaws.runner import JobFailedError, JobReader, LinkStore, StepRunner
 from cts_core.sites.jaws.sfapi import CommandError, SFAPIError
@@ -86,6 +87,7 @@ class JAWSSite(Site):
         self.takes_jobs_while_away = facility.setup.takes_jobs_while_away
         self._records = records
         self._runner = StepRunner(cluster, facility, records, objects)
+        self._stagings = Stagings(cluster, facility, objects)
         self._followed: dict[str, Followed] = {}
         self._steps = JobTasks("step", MAX_STEPS)
         self._asking = JobTasks("question", MAX_ASKED)
@@ -105,6 +107,7 @@ class JAWSSite(Site):
     async def close(self) -> None:
         for tasks in (self._steps, self._asking, self._stops):
             await tasks.stop()
+        await self._stagings.stop()
         await self.facility.close()
 
     async def client(self) -> ClientInfo:
@@ -215,7 +218,7 @@ class JAWSSite(Site):
             task_id = await self._runner.download(job, plans, 1)
         except (SFAPIError, CommandError) as e:
             raise UnavailableError(str(e)) from e
-        self._follow(job).note_begun(Attempt(Step.DOWNLOAD, 1), task_id)
+        self._follow(job).begun.add(Attempt(Step.DOWNLOAD, 1), task_id)
         return JobOutcome(nersc_details=NERSCDetails(download_task_id=[task_id]))
 
     def _follow(self, job: JobSummary) -> Followed:
@@ -332,9 +335,12 @@ class JAWSSite(Site):
         if then is Next.FOLLOW and not decision.surplus and time.monotonic() < followed.ask_at:
             return
         step = _ATTEMPTS.get(then)
-        is_begun = step is not None and followed.is_begun(Attempt(step, decision.attempt))
-        if then is Next.WAIT or is_begun or not self._failing.is_due(job_id):
+        if then is Next.WAIT or not self._failing.is_due(job_id):
             return
+        if step is not None:
+            attempt = Attempt(step, decision.attempt)
+            if followed.begun.is_awaited(attempt) or not is_rested(folder, attempt):
+                return
         needs_nersc = step is not None or then is Next.VERIFY
         if needs_nersc and not self.facility.nersc().is_usable:
             return
@@ -347,8 +353,12 @@ class JAWSSite(Site):
         job_id = followed.job.id
         step = _ATTEMPTS.get(decision.next)
         try:
-            is_first = decision.attempt == 1 and not followed.begun
-            if step is not None and is_first and await self._runner.goes_on(followed, step):
+            if (
+                step is not None
+                and decision.attempt == 1
+                and step not in followed.begun
+                and await self._runner.goes_on(followed, step)
+            ):
                 followed.running[step] = time.monotonic() + _RECHECK_SECONDS
                 return
             await self._runner.carry_out(followed, decision, folder)
@@ -376,6 +386,7 @@ class JAWSSite(Site):
         self._nudged.defer(name, NUDGED_SECONDS)
         if (followed := self._followed.get(name)) is not None:
             followed.ask_at = 0.0
+        self._stagings.nudge(name)
         self.facility.lookout.hurry()
 
     # -- ending --
@@ -424,11 +435,12 @@ class JAWSSite(Site):
 
     @override
     async def stage_refdata(self, refdata: AdminReferenceData) -> RefdataReport:
-        raise NotImplementedError
+        return self._stagings.stage(refdata)
 
     @override
     async def clean_refdata(self, refdata_id: str) -> None:
-        raise NotImplementedError
+        """May raise UnavailableError."""
+        await self._stagings.clean(refdata_id)
 
 
 def _with_run(job: JobSummary, run_id: str | None) -> JAWSDetails | None:
