@@ -21,10 +21,20 @@ class HttpClient:
     """A small pool of connections to one service, by a proxy of the environment unless it is on this machine."""
 
     def __init__(
-        self, host: str, *, timeout: float, connections: int, max_bytes: int | None = None
+        self,
+        host: str,
+        *,
+        timeout: float,
+        connections: int,
+        max_bytes: int | None = None,
+        proxy: str = "",
     ) -> None:
-        """``timeout`` is in seconds for one request, including its wait for one of the ``connections`` to ``host``."""
+        """``timeout`` is in seconds for one request, including its wait for one of the ``connections`` to ``host``.
+
+        All requests go by ``proxy``, if it is given, whatever the environment says.
+        """
         self._host = host
+        self._proxy = proxy
         self._max_bytes = max_bytes
         self._timeout = timeout
         self._limits = httpx.Limits(max_connections=connections)
@@ -43,12 +53,14 @@ class HttpClient:
         return self._http
 
     def _open(self) -> httpx.AsyncClient:
-        is_direct = is_own_machine(self._host)
+        transport = None
+        if self._proxy or is_own_machine(self._host):
+            # With a transport of its own, httpx uses no proxy of the environment.
+            transport = httpx.AsyncHTTPTransport(limits=self._limits, proxy=self._proxy or None)
         return httpx.AsyncClient(
             timeout=self._timeout,
             limits=self._limits,
-            # With a transport of its own, httpx uses no proxy.
-            transport=httpx.AsyncHTTPTransport(limits=self._limits) if is_direct else None,
+            transport=transport,
             # A compressed response could grow beyond every bound.
             headers={"Accept": "application/json", "Accept-Encoding": "identity"},
         )

@@ -27,6 +27,7 @@ _BASE_PATH = re.compile(
 )
 """A URL path that every server reads alike: no percent-encoded dots or slashes."""
 _BROKER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/@,\[\]]+)(?::([0-9]{1,5}))?")
+_PROXY = re.compile(r"(socks5h?|https?)://(\[[0-9A-Fa-f:.]+\]|[^\s:/@?#\[\]]+)(:[0-9]{1,5})?/?")
 _PLAIN = r"^[^\x00-\x1f$\"]*$"
 """Text without special meaning in a submit description: no line breaks, quotes or macros."""
 _CREDENTIALS = "it holds credentials, which have settings of their own"
@@ -73,6 +74,14 @@ def _check_host(host: str) -> str:
     if "@" in host:
         raise ValueError(_CREDENTIALS)
     return host
+
+
+def _check_proxy(url: str) -> str:
+    if "@" in url:
+        raise ValueError(_CREDENTIALS)
+    if url and not _PROXY.fullmatch(url):
+        raise ValueError(f"'{url}' is not a proxy such as socks5h://host:1080")
+    return url
 
 
 def _check_absolute(path: str) -> str:
@@ -244,6 +253,69 @@ class HTCondorSettings(Section):
     def sends_own_worker(self) -> bool:
         """Return whether nodes run the worker that comes with this service."""
         return not (self.executable_path or self.executable_url)
+
+
+class JAWSSettings(Section):
+    """The sites ``perlmutter-jaws`` and ``lawrencium-jaws``: NERSC, and JAWS of the JGI. Folders are NERSC's."""
+
+    user: str = Field(
+        "",
+        description="collaboration user at NERSC, whose both the client of the Superfacility API and the token of JAWS are",
+    )
+    sfapi_cred_path: AbsolutePath = Field(
+        "",
+        description="file here with the client of the Superfacility API: its id in the first line, its private key in PEM below; "
+        "a changed file is taken without a restart",
+    )
+    url: Url = Field("https://jaws-api.jgi.doe.gov", description="URL of JAWS central")
+    token: Token = Field(SecretStr(""), description="token of JAWS")
+    group: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+$")] = Field(
+        "kbase", description="team at JAWS that runs belong to"
+    )
+    proxy: Annotated[str, AfterValidator(_check_proxy)] = Field(
+        "",
+        description="proxy for calls to JAWS central alone, such as socks5h://host:1080; none: the environment's",
+    )
+    refdata_root_dir: AbsolutePath = Field(
+        "",
+        description="JAWS's folder of reference data, as the data transfer nodes see it",
+    )
+    staging_dir_dtn: AbsolutePath = Field(
+        "/global/pscratch/sd/k/kbjaws/kbase-prod",
+        description="JAWS's staging area of inputs, as the data transfer nodes see it",
+    )
+    staging_dir_perlmutter: AbsolutePath = Field(
+        "/pscratch/sd/k/kbjaws/kbase-prod",
+        description="the same folder, as Perlmutter sees it",
+    )
+    remote_code_dir: AbsolutePath = Field(
+        "/global/cfs/cdirs/kbase/cdm_task_service",
+        description="folder for the code of helpers, which several versions share",
+    )
+    accept_while_down: bool = Field(
+        default=True,
+        description="whether jobs are accepted while NERSC or JAWS is down, and wait; false: they are refused",
+    )
+    max_calls_s: float = Field(
+        5.0, gt=0, le=100, description="calls in a second at most, to NERSC, and to JAWS central"
+    )
+    timeout_s: float = Field(
+        30.0, gt=0, le=600, description="seconds until a call to NERSC or JAWS is given up"
+    )
+    client_warning_h: float = Field(
+        24.0,
+        ge=0,
+        description="hours before the client of the Superfacility API expires that `/ready` begins to warn of it",
+    )
+    sfapi_url: Url = Field(
+        "https://api.nersc.gov/api/v1.2", description="URL of the Superfacility API"
+    )
+    sfapi_beta_url: Url = Field(
+        "https://api.nersc.gov/api/beta", description="URL of its calls that are not stable yet"
+    )
+    sfapi_token_url: Url = Field(
+        "https://oidc.nersc.gov/c2id/token", description="URL of its tokens"
+    )
 
 
 class ImageSettings(Section):

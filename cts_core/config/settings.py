@@ -16,6 +16,7 @@ from cts_core.config.sections import (
     Commas,
     HTCondorSettings,
     ImageSettings,
+    JAWSSettings,
     KafkaSettings,
     KBaseSettings,
     LimitsSettings,
@@ -28,7 +29,7 @@ from cts_core.config.sections import (
     Url,
 )
 from cts_core.errors import IllegalPathError
-from cts_core.model.site import SiteName
+from cts_core.model.site import SITES_AT_JAWS, SiteName
 from cts_core.object_paths import FolderPath, as_folder, check_path
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "PRESETS",
     "USER",
     "HTCondorSettings",
+    "JAWSSettings",
     "KBaseSettings",
     "KafkaSettings",
     "LimitsSettings",
@@ -175,8 +177,9 @@ class Settings(BaseSettings):
         json_schema_extra={"default": "unset"},
     )
     events: Literal["memory", "kafka"] = Field("memory", description="how events travel")
-    sites: Annotated[list[Literal[SiteName.LOCAL, SiteName.KBASE]], Commas] = Field(
-        [SiteName.LOCAL], description="where jobs may run"
+    sites: Annotated[list[SiteName], Commas] = Field(
+        [SiteName.LOCAL],
+        description="where jobs may run: local, kbase, perlmutter-jaws, lawrencium-jaws",
     )
     allowed_paths: Annotated[list[Annotated[str, AfterValidator(_check_template)]], Commas] = Field(
         [], description="object folders that users may use, with {user} for their name; none: all"
@@ -237,6 +240,10 @@ class Settings(BaseSettings):
     htcondor: HTCondorSettings = Field(
         default_factory=HTCondorSettings, description="the site kbase, on HTCondor"
     )
+    jaws: JAWSSettings = Field(
+        default_factory=JAWSSettings,
+        description="the sites perlmutter-jaws and lawrencium-jaws, at NERSC and JAWS",
+    )
     images: ImageSettings = Field(
         default_factory=ImageSettings, description="images of container registries"
     )
@@ -271,6 +278,7 @@ class Settings(BaseSettings):
             *self._overlapping_folders(),
             *self._conflicts(),
             *self._kbase_conflicts(),
+            *self._jaws_conflicts(),
         ]
         if offences:
             raise ValueError("\n".join(offences))
@@ -358,3 +366,25 @@ class Settings(BaseSettings):
         for file, kinds in sources.items():
             if len(kinds) > 1:
                 yield f"set one of htcondor.{file}_path and htcondor.{file}_url"
+
+    def _jaws_conflicts(self) -> Iterator[str]:
+        named = [site.value for site in self.sites if site in SITES_AT_JAWS]
+        if not named:
+            return
+        if self.objects != "s3":
+            yield f"sites: {named[0]} has helpers at NERSC that read and write S3 by links: set objects to s3"
+        if SiteName.LAWRENCIUM_JAWS in self.sites and SiteName.PERLMUTTER_JAWS not in self.sites:
+            yield (
+                "sites: lawrencium-jaws gets its reference data from perlmutter-jaws: name both, or perlmutter-jaws alone"
+            )
+        needed = {
+            "group": self.group,
+            "jaws.user": self.jaws.user,
+            "jaws.sfapi_cred_path": self.jaws.sfapi_cred_path,
+            "jaws.token": self.jaws.token.get_secret_value(),
+            "jaws.refdata_root_dir": self.jaws.refdata_root_dir,
+            "root_url": self.root_url,
+        }
+        for name, value in needed.items():
+            if not value:
+                yield f"{name} is needed, because sites has {named[0]}"

@@ -21,6 +21,10 @@ class SiteName(StrEnum):
     LOCAL = "local"
 
 
+SITES_AT_JAWS = frozenset({SiteName.PERLMUTTER_JAWS, SiteName.LAWRENCIUM_JAWS})
+"""The sites at JAWS, which share NERSC and one client of it."""
+
+
 class SiteDescription(BaseModel):
     """A site as ``/sites`` shows it. Nulls are sent."""
 

@@ -16,14 +16,12 @@ from cts_core.config.env_file import to_env_file
 from cts_core.config.load import describe_settings, load_settings
 from cts_core.config.settings import NESTING, PREFIX, Preset
 from cts_core.errors import ConfigError
-from cts_core.model.site import SiteName
+from cts_core.model.site import SITES_AT_JAWS, SiteName
 from cts_jupyter.cli.config import holds_secret
 from cts_jupyter.cli.deployed_config import (
     BUILT_IN,
     IN_ENVIRONMENT,
     IN_FILE,
-    JAWS_SITES,
-    JAWS_TOKEN,
     PORT,
     KeyMapping,
 )
@@ -157,22 +155,35 @@ def import_config(file: Mapping[str, Any], environ: Mapping[str, str]) -> Import
 
 def _add_sites(imported: ImportedConfig, environ: Mapping[str, str]) -> None:
     """Turn on the sites that the deployed service had and this release has, and note on each why it is on or off."""
-    if environ.get("KBCTS_SKIP_KBASE", "").strip().lower() == "true":
+    sites: list[str] = []
+    if _is_true(environ, "KBCTS_SKIP_KBASE"):
         imported.notes.append("site kbase stays off: KBCTS_SKIP_KBASE is true")
     elif "htcondor.initialdir" not in imported.settings:
         imported.notes.append(
             "site kbase stays off: HTCondor is not configured, for [HTCondor] initialdir is not set"
         )
     else:
-        imported.settings["sites"] = [SiteName.KBASE.value]
+        sites.append(SiteName.KBASE.value)
         imported.notes.append(
             "site kbase is on: HTCondor is configured. It finds its pool as before, such as by _CONDOR_COLLECTOR_HOST"
         )
-    has_jaws = any(imported.report.get(where, _NOT_SET) != _NOT_SET for where in JAWS_TOKEN)
-    reason = "this release does not have it"
-    if not has_jaws:
-        reason = f"JAWS is not configured, for [JAWS] token is not set; and {reason}"
-    imported.notes += [f"site {site} stays off: {reason}" for site in JAWS_SITES]
+    at_jaws = sorted(site.value for site in SITES_AT_JAWS)
+    if _is_true(environ, "KBCTS_SKIP_NERSC"):
+        off = "KBCTS_SKIP_NERSC is true"
+    elif "jaws.token" not in imported.secrets:
+        off = "JAWS is not configured, for [JAWS] token is not set"
+    else:
+        sites += at_jaws
+        imported.notes += [f"site {site} is on: JAWS is configured" for site in at_jaws]
+        off = ""
+    if off:
+        imported.notes += [f"site {site} stays off: {off}" for site in at_jaws]
+    if sites:
+        imported.settings["sites"] = sites
+
+
+def _is_true(environ: Mapping[str, str], variable: str) -> bool:
+    return environ.get(variable, "").strip().lower() == "true"
 
 
 def _text(value: object) -> str:

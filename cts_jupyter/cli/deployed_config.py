@@ -59,12 +59,9 @@ BUILT_IN: Mapping[str, Any] = {
 """The settings of what the deployed service has in its code."""
 PORT = "5000"
 """The port of the deployed service where ``KBCTS_PORT`` is not set."""
-JAWS_SITES = ("perlmutter-jaws", "lawrencium-jaws")
-JAWS_TOKEN = ("[JAWS] token", "KBCTS_JAWS_TOKEN")
-"""What those sites cannot be without."""
 _FILE = "a file of the old image, whose worker CTS replaces by its own; to keep the old one, set htcondor.executable_path and htcondor.archive_path to where they are now"
 _CRANE = "a file of the old image, and CTS asks registries itself; for one that needs crane, set images.crane_path"
-_JAWS = "of the JAWS sites, which this release does not have: keep it for the one that does"
+_SITES = "the setting sites says which are on"
 
 KEY_MAPPINGS: tuple[KeyMapping, ...] = (
     KeyMapping("Authentication", "url", "KBCTS_KBASE_AUTH2_URL", "kbase.auth_url"),
@@ -91,22 +88,30 @@ KEY_MAPPINGS: tuple[KeyMapping, ...] = (
     KeyMapping(
         "Authentication", "refdata_service_role", "KBCTS_REFDATA_SERVICE_ROLE", "kbase.refdata_role"
     ),
-    KeyMapping("NERSC_JAWS", "user", "KBCTS_NERSC_JAWS_USER", reason=_JAWS),
-    KeyMapping("NERSC_JAWS", "refdata_root_dir", "KBCTS_NERSC_JAWS_REFDATA_DIR", reason=_JAWS),
+    KeyMapping("NERSC_JAWS", "user", "KBCTS_NERSC_JAWS_USER", "jaws.user"),
     KeyMapping(
-        "NERSC_JAWS", "jaws_staging_dir_dtn", "KBCTS_NERSC_JAWS_DTN_STAGING_DIR", reason=_JAWS
+        "NERSC_JAWS",
+        "refdata_root_dir",
+        "KBCTS_NERSC_JAWS_REFDATA_DIR",
+        "jaws.refdata_root_dir",
+    ),
+    KeyMapping(
+        "NERSC_JAWS",
+        "jaws_staging_dir_dtn",
+        "KBCTS_NERSC_JAWS_DTN_STAGING_DIR",
+        "jaws.staging_dir_dtn",
     ),
     KeyMapping(
         "NERSC_JAWS",
         "jaws_staging_dir_perlmutter",
         "KBCTS_NERSC_JAWS_PERMUTTER_STAGING_DIR",
-        reason=_JAWS,
+        "jaws.staging_dir_perlmutter",
     ),
-    KeyMapping("NERSC", "sfapi_cred_path", "KBCTS_SFAPI_CRED_PATH", reason=_JAWS),
-    KeyMapping("NERSC", "remote_code_dir", "KBCTS_NERSC_REMOTE_CODE_DIR", reason=_JAWS),
-    KeyMapping("JAWS", "url", "KBCTS_JAWS_URL", reason=_JAWS),
-    KeyMapping("JAWS", "token", "KBCTS_JAWS_TOKEN", reason=_JAWS, is_secret=True),
-    KeyMapping("JAWS", "group", "KBCTS_JAWS_GROUP", reason=_JAWS),
+    KeyMapping("NERSC", "sfapi_cred_path", "KBCTS_SFAPI_CRED_PATH", "jaws.sfapi_cred_path"),
+    KeyMapping("NERSC", "remote_code_dir", "KBCTS_NERSC_REMOTE_CODE_DIR", "jaws.remote_code_dir"),
+    KeyMapping("JAWS", "url", "KBCTS_JAWS_URL", "jaws.url"),
+    KeyMapping("JAWS", "token", "KBCTS_JAWS_TOKEN", "jaws.token", is_secret=True),
+    KeyMapping("JAWS", "group", "KBCTS_JAWS_GROUP", "jaws.group"),
     KeyMapping("HTCondor", "initialdir", "KBCTS_HTC_INITIAL_DIR", "htcondor.initialdir"),
     KeyMapping("HTCondor", "clientgroup", "KBCTS_HTC_CLIENT_GROUP", "htcondor.clientgroup"),
     KeyMapping("HTCondor", "token_path", "KBCTS_HTC_TOKEN_PATH", "htcondor.token_path"),
@@ -244,10 +249,10 @@ KEY_MAPPINGS: tuple[KeyMapping, ...] = (
     KeyMapping("", "", "KBCTS_PORT", reason="said at start: jupyter cts --port"),
     KeyMapping("", "", "KBCTS_MODE", "preset", _parse_preset),
     KeyMapping("", "", "CTS_LOG_LEVEL", reason="said at start: jupyter cts --log-level"),
-    KeyMapping("", "", "JAWS_HTTPS_PROXY", reason=_JAWS),
+    KeyMapping("", "", "JAWS_HTTPS_PROXY", "jaws.proxy"),
     KeyMapping("", "", "KBCTS_TEST_MODE", "test_mode", _parse_flag),
-    KeyMapping("", "", "KBCTS_SKIP_NERSC", reason=_JAWS),
-    KeyMapping("", "", "KBCTS_SKIP_KBASE", reason="the setting sites says which are on"),
+    KeyMapping("", "", "KBCTS_SKIP_NERSC", reason=_SITES),
+    KeyMapping("", "", "KBCTS_SKIP_KBASE", reason=_SITES),
 )
 """All keys of the deployed configuration; one without a section is an environment variable alone."""
 

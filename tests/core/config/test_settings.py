@@ -267,10 +267,67 @@ def test_value_given_for_a_section_is_not_shown(toml):
 
 
 def test_unavailable_sites_are_refused():
-    assert refusal({"sites": ["local", "perlmutter-jaws"]}) == [
-        "sites.1: perlmutter-jaws is not available in this release; use local or kbase"
-    ]
+    (line,) = refusal({"sites": ["local", "perlmutter"]})
+    assert line.startswith(
+        "sites.1: perlmutter is not available in this release; use perlmutter-jaws or"
+    )
     assert load_settings({"sites": []}, environ={}).sites == []
+
+
+JAWS = {
+    **SERVICE,
+    "sites": "perlmutter-jaws,lawrencium-jaws",
+    "root_url": "https://cts.example.org/cts",
+    "group": "prod",
+    "jaws": {
+        "user": "cdm_ts",
+        "sfapi_cred_path": "/creds/sfapi",
+        "token": "t",
+        "refdata_root_dir": "/global/dna/kbase/reference/jaws",
+    },
+}
+
+
+def test_missing_settings_of_the_sites_of_jaws_are_named():
+    told = refusal({"sites": "lawrencium-jaws"})
+    assert [
+        line.partition(" is needed, because sites has lawrencium-jaws")[0] for line in told
+    ] == [
+        "sites: lawrencium-jaws has helpers at NERSC that read and write S3 by links: set objects to s3",
+        "sites: lawrencium-jaws gets its reference data from perlmutter-jaws: name both, or perlmutter-jaws alone",
+        "group",
+        "jaws.user",
+        "jaws.sfapi_cred_path",
+        "jaws.token",
+        "jaws.refdata_root_dir",
+        "root_url",
+    ]
+    settings = load_settings(JAWS, environ={})
+    assert settings.sites == [SiteName.PERLMUTTER_JAWS, SiteName.LAWRENCIUM_JAWS]
+    # What the deployed service has where it is not told otherwise (docs/reference/contract-jaws.md §1).
+    assert (settings.jaws.staging_dir_dtn, settings.jaws.staging_dir_perlmutter) == (
+        "/global/pscratch/sd/k/kbjaws/kbase-prod",
+        "/pscratch/sd/k/kbjaws/kbase-prod",
+    )
+    assert settings.jaws.remote_code_dir == "/global/cfs/cdirs/kbase/cdm_task_service"
+    assert (settings.jaws.url, settings.jaws.group) == ("https://jaws-api.jgi.doe.gov", "kbase")
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("staging_dir_dtn", "scratch"),
+        ("sfapi_cred_path", "sfapi"),
+        ("proxy", "proxy.example.org"),
+        ("proxy", "socks5://user:secret@proxy.example.org"),
+        ("url", "jaws.example.org"),
+        ("max_calls_s", 0),
+    ],
+)
+def test_wrong_settings_of_jaws_are_refused(setting: str, value: object):
+    (line,) = refusal({**JAWS, "jaws": {**JAWS["jaws"], setting: value}})
+    assert line.startswith(f"jaws.{setting}: ")
+    assert "secret" not in line
 
 
 def test_missing_settings_of_the_site_kbase_are_named():

@@ -18,6 +18,7 @@ from tests.harness.cli import Run
 from tests.harness.paths import ROOT
 
 DEPLOY = ROOT / "deploy"
+JAWS = ["lawrencium-jaws", "perlmutter-jaws"]
 DEPLOYED = Path(__file__).with_name("deployed.toml")
 VARIABLES = Path(__file__).with_name("deployed_variables.txt").read_text().split()
 
@@ -139,7 +140,16 @@ def test_imported_configuration_is_valid(run: Run, tmp_path: Path):
     )
     assert (settings.root_url, settings.group) == ("https://apis.example.org/services/cts", "prod")
     assert (settings.root_path, settings.prefixes) == ("", ["", "/services/cts"])
-    assert settings.sites == ["kbase"]
+    assert settings.sites == ["kbase", "lawrencium-jaws", "perlmutter-jaws"]
+    jaws = settings.jaws
+    assert (jaws.user, jaws.refdata_root_dir) == ("cdmuser", "/global/refdata")
+    assert (jaws.staging_dir_dtn, jaws.staging_dir_perlmutter) == (
+        "/global/staging",
+        "/pscratch/staging",
+    )
+    assert (jaws.sfapi_cred_path, jaws.remote_code_dir) == ("/creds/sfapi.pem", "/global/cfs/cts")
+    assert (jaws.url, jaws.group) == ("https://jaws.example.org", "kbase")
+    assert jaws.token.get_secret_value() == "jaws-token-secret"
     assert "https://hub.berdl.kbase.us" in settings.cors_origins
     refdata = settings.refdata
     assert (refdata.server_url, refdata.local_path) == ("https://ref.example.org", "/refdata")
@@ -150,14 +160,20 @@ def test_imported_configuration_is_valid(run: Run, tmp_path: Path):
     assert again.returncode == 1
 
 
+def test_import_takes_the_proxy_of_jaws():
+    imported = import_config({}, {"JAWS_HTTPS_PROXY": "socks5://proxy.example.org:1080"})
+    assert imported.settings["jaws.proxy"] == "socks5://proxy.example.org:1080"
+
+
 @pytest.mark.parametrize(
     ("section", "key", "variables", "notes", "sites"),
     [
-        ("HTCondor", "clientgroup", {}, ["site kbase is on", "site perlmutter-jaws stays off: this"], ["kbase"]),
-        ("HTCondor", "initialdir", {}, ["site kbase stays off: HTCondor is not configured"], []),
-        ("HTCondor", "clientgroup", {"KBCTS_SKIP_KBASE": "true"}, ["site kbase stays off: KBCTS_SKIP_KBASE"], []),
+        ("HTCondor", "clientgroup", {}, ["site kbase is on", "site perlmutter-jaws is on"], ["kbase", *JAWS]),
+        ("HTCondor", "initialdir", {}, ["site kbase stays off: HTCondor is not configured"], JAWS),
+        ("HTCondor", "clientgroup", {"KBCTS_SKIP_KBASE": "true"}, ["site kbase stays off: KBCTS_SKIP_KBASE"], JAWS),
+        ("HTCondor", "clientgroup", {"KBCTS_SKIP_NERSC": "true"}, ["site lawrencium-jaws stays off: KBCTS_SKIP_NERSC"], ["kbase"]),
         ("JAWS", "token", {}, ["site kbase is on", "site lawrencium-jaws stays off: JAWS is not configured"], ["kbase"]),
-        ("JAWS", "token", {"KBCTS_JAWS_TOKEN": "t"}, ["site lawrencium-jaws stays off: this release"], ["kbase"]),
+        ("JAWS", "token", {"KBCTS_JAWS_TOKEN": "t"}, ["site lawrencium-jaws is on"], ["kbase", *JAWS]),
         ("Service", "group_id", {"KBCTS_MODE": "refdata"}, [], []),
     ],
 )  # fmt: skip
@@ -166,7 +182,7 @@ def test_import_says_which_sites_are_on(section, key, variables, notes, sites):
     file[section][key] = ""
     imported = import_config(file, variables)
     assert imported.settings.get("sites", []) == sites
-    assert all(any(note.startswith(start) for note in imported.notes) for start in notes)
+    assert [start for start in notes if not any(n.startswith(start) for n in imported.notes)] == []
     assert any(note.startswith("site ") for note in imported.notes) == bool(notes)
 
 
