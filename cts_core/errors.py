@@ -335,6 +335,12 @@ class ResourceUnavailableError(CTSError):
     kind = ErrorKind.RESOURCE_UNAVAILABLE
 
 
+class ClientLifetimeError(CTSError):
+    """The client by which this service uses a site ends sooner than the caller needs it."""
+
+    kind = ErrorKind.CLIENT_LIFETIME
+
+
 class StorageFullError(ResourceUnavailableError):
     """There is no space left where something was to be stored; nothing was stored, and nothing else is affected."""
 

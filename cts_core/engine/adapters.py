@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from cts_core.config.settings import Preset, S3Settings, Settings
 from cts_core.engine.worker_code import WorkerCode
@@ -11,7 +12,7 @@ from cts_core.errors import ConfigError
 from cts_core.events.publisher import Topic
 from cts_core.identity.identity import Identity
 from cts_core.images.source import ImageSource
-from cts_core.model.site import SiteName
+from cts_core.model.site import SITES_AT_JAWS, SiteName
 from cts_core.objects.store import ObjectStore
 from cts_core.records.store import RecordStore
 from cts_core.sites.site import PlanMaker, Site
@@ -82,8 +83,10 @@ def topic(settings: Settings) -> Topic | None:
     return KafkaTopic(settings.kafka)
 
 
-def sites(settings: Settings, store: RecordStore, objects: ObjectStore) -> Mapping[SiteName, Site]:
-    """Return the sites at which jobs may run. Raises ConfigError."""
+def sites(
+    settings: Settings, store: RecordStore, objects: ObjectStore, *, looks_only: bool = False
+) -> Mapping[SiteName, Site]:
+    """Return the sites at which jobs may run; with ``looks_only`` opening one changes nothing at it. Raises ConfigError."""
     by_site: dict[SiteName, Site] = {}
     if SiteName.LOCAL in settings.sites:
         from cts_core.sites.local.site import LocalSite  # noqa: PLC0415 - see the module
@@ -118,7 +121,60 @@ def sites(settings: Settings, store: RecordStore, objects: ObjectStore) -> Mappi
             WorkerCode(objects, log_dir=settings.log_folder),
             RefdataClient(settings.refdata) if settings.refdata.server_url else None,
         )
+    if at_jaws := SITES_AT_JAWS.intersection(settings.sites):
+        by_site |= _jaws_sites(settings, sorted(at_jaws), store, objects, looks_only=looks_only)
     return by_site
+
+
+def _jaws_sites(
+    settings: Settings,
+    names: Sequence[SiteName],
+    store: RecordStore,
+    objects: ObjectStore,
+    *,
+    looks_only: bool,
+) -> Mapping[SiteName, Site]:
+    try:
+        from cts_core.sites.jaws.facility import Facility  # noqa: PLC0415 - see the module
+        from cts_core.sites.jaws.setup import JAWSSetup  # noqa: PLC0415 - see the module
+        from cts_core.sites.jaws.site import JAWSSite  # noqa: PLC0415 - see the module
+
+        if settings.jaws.proxy.startswith("socks"):
+            import socksio  # noqa: F401, PLC0415 - httpx imports it at the first call
+    except ImportError as e:
+        raise ConfigError(
+            f"sites: {names[0].value} needs PyJWT, cryptography and httpx[socks]; pip install 'cts-jupyter[jaws]'"
+        ) from e
+    from cts_core.objects.s3.store import S3Store  # noqa: PLC0415 - see the module
+
+    if not isinstance(objects, S3Store):
+        raise ConfigError(f"sites: {names[0].value} needs objects: s3")
+    jaws = settings.jaws
+    setup = JAWSSetup(
+        group=settings.group,
+        user=jaws.user,
+        sfapi_cred_path=Path(jaws.sfapi_cred_path),
+        refdata_root=jaws.refdata_root_dir,
+        staging_dir_dtn=jaws.staging_dir_dtn,
+        staging_dir_perlmutter=jaws.staging_dir_perlmutter,
+        remote_code_dir=jaws.remote_code_dir,
+        jaws_token=jaws.token,
+        log_dir=settings.log_folder,
+        root_url=settings.root_url,
+        jaws_url=jaws.url,
+        jaws_proxy=jaws.proxy,
+        jaws_group=jaws.group,
+        sfapi_url=jaws.sfapi_url,
+        sfapi_beta_url=jaws.sfapi_beta_url,
+        sfapi_token_url=jaws.sfapi_token_url,
+        takes_jobs_while_away=jaws.accept_while_down,
+        max_calls_s=jaws.max_calls_s,
+        timeout_s=jaws.timeout_s,
+        insecure_ssl=settings.s3.allow_insecure_external,
+        looks_only=looks_only,
+    )
+    facility = Facility(setup)
+    return {name: JAWSSite(name, facility, store, objects) for name in names}
 
 
 def worker_signer(settings: Settings) -> RequestSigner | None:

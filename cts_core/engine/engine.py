@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
 from typing import Self
 
+from cts_core.clock import utc_now
 from cts_core.concurrency import cancel_and_wait
 from cts_core.config.settings import Settings
 from cts_core.engine import adapters
@@ -53,7 +54,12 @@ from cts_core.model.service import (
 from cts_core.model.site import SiteName
 from cts_core.objects.store import ObjectStore
 from cts_core.observability.clock import CHECK_SECONDS, ClockCheck
-from cts_core.observability.health import Health, engine_dependencies
+from cts_core.observability.health import (
+    Health,
+    client_warnings,
+    clients_of,
+    engine_dependencies,
+)
 from cts_core.observability.instrument import (
     CLOCK,
     EVENTS,
@@ -101,8 +107,12 @@ class Engine:
                 sites,
                 topic=topic,
                 clock=self._clock if self._watches_clock else None,
-            )
+            ),
+            self._warnings,
         )
+        self.clients = functools.partial(clients_of, sites)
+        """Returns the clients by which sites are used, by site, as far as they are known."""
+        self._metrics.add_client_metrics(self.clients)
         listeners = (self._health, self._metrics)
         self.identity = identity = instrument(identity, IDENTITY, *listeners)
         self._store = store = instrument(store, RECORDS, *listeners)
@@ -195,6 +205,10 @@ class Engine:
         self._instance = ""
         """The id of the records, once they are open."""
         self._running = AsyncExitStack()
+
+    def _warnings(self) -> list[str]:
+        before = timedelta(hours=self.settings.jaws.client_warning_h)
+        return client_warnings(self.clients(), before, utc_now())
 
     @classmethod
     def from_settings(cls, settings: Settings, identity: Identity) -> Self:

@@ -100,6 +100,8 @@ class Readiness(Record):
 
     status: ReadyStatus
     dependencies: list[Dependency]
+    warnings: list[str]
+    """What will keep something from being used soon, which only admins see."""
 
 
 class RequestValidationDetail(BaseModel):

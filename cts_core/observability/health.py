@@ -7,12 +7,13 @@ that a dependency is down or full: the dependency's own probe decides. Otherwise
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol, runtime_checkable
 
 from cts_core.clock import utc_now
@@ -34,7 +35,7 @@ from cts_core.observability.instrument import (
     site_name,
 )
 from cts_core.records.store import RecordStore
-from cts_core.sites.site import Site
+from cts_core.sites.site import ClientInfo, HasClient, Site
 
 log = logging.getLogger(__name__)
 
@@ -73,8 +74,14 @@ class MonitoredDependency:
 class Health:
     """The state of every dependency. Listens to the calls to ports."""
 
-    def __init__(self, dependencies: Iterable[MonitoredDependency]) -> None:
+    def __init__(
+        self,
+        dependencies: Iterable[MonitoredDependency],
+        warn: Callable[[], list[str]] = list,
+    ) -> None:
+        """``warn`` returns what will keep something from being used soon."""
         self._dependencies = {dependency.name: dependency for dependency in dependencies}
+        self._warn = warn
         self._probing = asyncio.Lock()
 
     def on_call(self, call: PortCall) -> None:
@@ -119,7 +126,7 @@ class Health:
             status = ReadyStatus.DEGRADED
         if any(each.needed and each.state is DependencyState.DOWN for each in dependencies):
             status = ReadyStatus.NOT_READY
-        return Readiness(status=status, dependencies=dependencies)
+        return Readiness(status=status, dependencies=dependencies, warnings=self._warn())
 
     async def is_down(self, name: str) -> bool:
         """Return whether one dependency is down; probe it if its state is old."""
@@ -212,6 +219,32 @@ def engine_dependencies(
             )
             for name, site in sites.items()
         ),
+    ]
+
+
+def clients_of(sites: Mapping[SiteName, Site]) -> dict[SiteName, ClientInfo]:
+    """Return the clients by which sites are used, as far as they have some."""
+    clients = {}
+    for name, site in sites.items():
+        if isinstance(site, HasClient):
+            # It is not known before the site was reached for the first time.
+            with contextlib.suppress(UnavailableError):
+                clients[name] = site.client()
+    return clients
+
+
+def client_warnings(
+    clients: Mapping[SiteName, ClientInfo], before: timedelta, now: datetime
+) -> list[str]:
+    """Return a sentence for each client that ends so soon that its owner has to renew it now."""
+    # Several sites may share one.
+    ending = {client: name for name, client in clients.items()}
+    return [
+        f"The client {client.client_id}, by which the site {name.value} is used, "
+        f"{'expires' if client.expires_at > now else 'has expired'} at {client.expires_at:%Y-%m-%d %H:%M} UTC: renew it, and put "
+        "the new one into the file jaws.sfapi_cred_path"
+        for client, name in ending.items()
+        if client.expires_at - now < before
     ]
 
 

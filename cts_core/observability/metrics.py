@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from http import HTTPStatus
 
@@ -22,9 +22,11 @@ from cts_core.events.outbox import Outbox
 from cts_core.events.publisher import Topic
 from cts_core.model.event import JobEvent
 from cts_core.model.service import DependencyState
+from cts_core.model.site import SiteName
 from cts_core.observability.clock import ClockCheck
 from cts_core.observability.instrument import EVENTS, RECORDS, PortCall
 from cts_core.records.store import RecordStore
+from cts_core.sites.site import ClientInfo
 from cts_core.version import VERSION
 
 __all__ = ["CONTENT_TYPE", "Metrics"]
@@ -98,6 +100,8 @@ class Metrics:
         self._clock: ClockCheck | None = None
         self._stored = _StoredCounts()
         registry.register(self._stored)
+        self._clients = _ClientLifetimes()
+        registry.register(self._clients)
 
     def add_clock(self, clock: ClockCheck) -> None:
         """Add the metric of the clock."""
@@ -111,6 +115,10 @@ class Metrics:
             "How far this server's clock is ahead of the record store's",
             offset,
         )
+
+    def add_client_metrics(self, clients: Callable[[], Mapping[SiteName, ClientInfo]]) -> None:
+        """Add the metric of the clients by which sites are used."""
+        self._clients.read = clients
 
     def add_event_metrics(self, outbox: Outbox, hub: Hub, topic: Topic | None = None) -> None:
         """Add metrics of the outbox, the hub and the topic."""
@@ -181,6 +189,22 @@ class _Registry(CollectorRegistry):
         for metric in super().collect():
             metric.samples = [s for s in metric.samples if not s.name.endswith("_created")]
             yield metric
+
+
+class _ClientLifetimes(Collector):
+    """How long the clients by which sites are used live on."""
+
+    read: Callable[[], Mapping[SiteName, ClientInfo]] = dict
+
+    def collect(self) -> Iterator[Metric]:
+        lifetimes = GaugeMetricFamily(
+            "cts_client_lifetime_seconds",
+            "Seconds until the client expires by which a site is used",
+            labels=["site"],
+        )
+        for site, client in self.read().items():
+            lifetimes.add_metric([site.value], (client.expires_at - utc_now()).total_seconds())
+        yield lifetimes
 
 
 class _StoredCounts(Collector):

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from cts_core.identity.identity import User
 from cts_core.model.image import JobImage
@@ -77,6 +77,22 @@ class Survey:
     lines: Sequence[str] = ()
     trouble: Sequence[str] = ()
     """Reasons why containers cannot run there, although the site can be reached."""
+
+
+@dataclass(frozen=True)
+class ClientInfo:
+    """The client by which this service uses a site, whose credentials end and are renewed by hand."""
+
+    client_id: str
+    expires_at: datetime
+
+
+@runtime_checkable
+class HasClient(Protocol):
+    """A site that is used by a client with an end."""
+
+    def client(self) -> ClientInfo:
+        """Return the client in use. Raises UnavailableError before there is one."""
 
 
 PlanMaker = Callable[[JobSummary, ContainerPlan], WorkerPlan]

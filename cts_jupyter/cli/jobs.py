@@ -74,7 +74,7 @@ def _site(stores: Stores, job: JobSummary) -> Site:
     from cts_core.engine import adapters  # noqa: PLC0415 - as above
 
     objects = adapters.object_store(stores.settings)
-    site = adapters.sites(stores.settings, stores.store, objects).get(job.cluster)
+    site = adapters.sites(stores.settings, stores.store, objects, looks_only=True).get(job.cluster)
     if site is None:
         raise CommandError(f"the site {job.cluster.value} is not configured here: see sites")
     return site

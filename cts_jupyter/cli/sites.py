@@ -24,7 +24,7 @@ async def check(arguments: argparse.Namespace) -> Status:
     settings = load_settings()
     name = SiteName(arguments.site)
     store, objects = adapters.record_store(settings), adapters.object_store(settings)
-    site = adapters.sites(settings, store, objects).get(name)
+    site = adapters.sites(settings, store, objects, looks_only=True).get(name)
     if site is None:
         raise CommandError(f"sites does not name {name.value}: it names {_names(settings)}")
     await site.open(lambda _: None)

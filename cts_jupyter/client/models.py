@@ -63,6 +63,7 @@ class Readiness(Response):
 
     status: str
     dependencies: list[Dependency]
+    warnings: list[str] = []
 
 
 class Site(Response):

@@ -160,6 +160,7 @@ SERIES = {
     "CTSEventsWait": 'cts_outbox_age_seconds{job="cts"}',
     "CTSFault": 'cts_request_seconds_count{instance="a", status="500"}',
     "CTSStreamsRefused": 'cts_limited_requests_total{instance="a", route="/events"}',
+    "CTSClientExpires": 'cts_client_lifetime_seconds{job="cts", site="perlmutter-jaws"}',
     "CTSJobsNotAdopted": 'cts_unadopted_jobs{job="cts"}',
     "CTSForeignMessages": 'cts_ignored_messages{job="cts"}',
 }
@@ -169,6 +170,7 @@ FINE_AND_NOT = {
     **dict.fromkeys(
         ("CTSDown", "CTSNeededDependencyDown", "CTSDependencyDown"), ("1x120", "0x120")
     ),
+    "CTSClientExpires": ("100000x120", "86000x120"),
 }
 
 

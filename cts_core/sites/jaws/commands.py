@@ -67,6 +67,35 @@ def prepare_perlmutter(config: str) -> str:
     return f'set -e\numask 077\ntouch {path}\nchmod 600 {path}\necho "{_SCRATCH}$SCRATCH"\n'
 
 
+_LOOK = """\
+if [ -n "$SCRATCH" ]; then echo "\\$SCRATCH is $SCRATCH"; else echo "{wrong}\\$SCRATCH is not set"; fi
+for folder in {folders}; do
+  if [ ! -d "$folder" ]; then echo "{wrong}there is no folder $folder"
+  elif [ ! -r "$folder" ] || [ ! -x "$folder" ]; then echo "{wrong}$folder cannot be read"
+  elif [ ! -w "$folder" ] && [ -n "{writes}" ]; then echo "{wrong}$folder cannot be written"
+  else echo "$folder is there"
+  fi
+done
+if told=$("$python" -I -S -c 'import sys; print(sys.version.split()[0]); sys.exit(sys.version_info < (3, 9))' 2>/dev/null)
+then echo "Python is $told"; else echo "{wrong}there is no Python 3.9 or newer"; fi
+"""
+_LOOK_FOR_JAWS = """\
+if command -v jaws >/dev/null; then echo "the client of JAWS is $(command -v jaws)"
+else echo "{wrong}there is no command jaws after: module load jaws"; fi
+"""
+WRONG = "wrong: "
+"""Begins a line of what a look tells that jobs cannot do with."""
+
+
+def look_around(machine: Machine, folders: Iterable[str]) -> str:
+    """Return the command that tells what jobs need of a machine, a line each, and changes nothing."""
+    is_dtn = machine is Machine.DTNS
+    values = {"wrong": WRONG, "folders": shlex.join(folders), "writes": "x" if is_dtn else ""}
+    if is_dtn:
+        return f"{_DTN}{_PYTHON}{_LOOK.format(**values)}"
+    return f"{_PYTHON}{_JAWS}{_LOOK.format(**values)}{_LOOK_FOR_JAWS.format(**values)}"
+
+
 def scratch_in(output: str) -> str:
     """Return what a command told of ``$SCRATCH``; empty if it told nothing."""
     lines = (line for line in output.splitlines() if line.startswith(_SCRATCH))

@@ -12,7 +12,6 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -40,14 +39,6 @@ class Key:
 
     client_id: str
     pem: SecretStr
-
-
-@dataclass(frozen=True)
-class ClientInfo:
-    """A client of NERSC's Superfacility API, as NERSC tells it."""
-
-    client_id: str
-    expires_at: datetime
 
 
 def read_key(path: Path) -> Key:

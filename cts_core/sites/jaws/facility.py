@@ -23,7 +23,7 @@ from cts_core.http_client import HttpClient
 from cts_core.model.site import SiteName
 from cts_core.sites.jaws import commands, outages
 from cts_core.sites.jaws.central import Central, JAWSError
-from cts_core.sites.jaws.credentials import ClientInfo, Credentials, read_key
+from cts_core.sites.jaws.credentials import Credentials, read_key
 from cts_core.sites.jaws.layout import JAWS_SITES, Attempt, Layout, Machine, Step
 from cts_core.sites.jaws.look import LOOK_SECONDS, Lookout
 from cts_core.sites.jaws.outages import Availability, Outage
@@ -32,6 +32,7 @@ from cts_core.sites.jaws.setup import JAWSSetup
 from cts_core.sites.jaws.sfapi import SFAPI, CommandError, PublicSFAPI, SFAPIError, Task, TaskState
 from cts_core.sites.jaws.transfers import Plan
 from cts_core.sites.jaws.watch import Watch
+from cts_core.sites.site import ClientInfo
 from cts_core.sites.worker_code import pack_code
 
 log = logging.getLogger(__name__)
@@ -104,6 +105,7 @@ class Facility:
             connections=_CONNECTIONS,
             # A search answers with all runs of the user.
             max_bytes=_MAX_BYTES,
+            proxy=setup.jaws_proxy,
         )
         self._pace = Pace(setup.max_calls_s)
         self.central = Central(
@@ -130,6 +132,9 @@ class Facility:
             return
         self._make_layout("/scratch", "/scratch")
         await asyncio.to_thread(read_key, self.setup.sfapi_cred_path)
+        if self.setup.looks_only:
+            self._problem = Availability()
+            return
         self._tasks = [
             asyncio.create_task(self._prepare(), name="jaws-prepare"),
             asyncio.create_task(self._watch_key(), name="jaws-key"),
@@ -163,8 +168,7 @@ class Facility:
             await asyncio.sleep(_PAUSES[min(tries, len(_PAUSES) - 1)])
 
     async def _prepare_once(self) -> None:
-        if self._client is None:
-            self._client = await self._make_client()
+        await self.connect()
         setup, code = self.setup, self._code_folder
         told = await self.command(Machine.DTNS, commands.prepare_dtn(setup.group, code))
         if commands.is_code_missing(told):
@@ -175,9 +179,7 @@ class Facility:
         told_there = await self.command(Machine.PERLMUTTER, commands.prepare_perlmutter(config))
         content = commands.jaws_config(setup.jaws_token.get_secret_value(), setup.jaws_group)
         await self.sfapi.upload(Machine.PERLMUTTER, config, content)
-        user = await self.central.user()
-        if user != setup.user:
-            raise JAWSError(f"the token of JAWS (jaws.token) is of {user}, and not of {setup.user}")
+        await self.check_token()
         self._layout = self._make_layout(commands.scratch_in(told), commands.scratch_in(told_there))
 
     def _make_layout(self, dtns: str, perlmutter: str) -> Layout:
@@ -194,7 +196,18 @@ class Facility:
             code_root=setup.remote_code_dir,
         )
 
+    async def check_token(self) -> None:
+        """Raise JAWSError unless the token of JAWS is of the user that the settings name."""
+        user, expected = await self.central.user(), self.setup.user
+        if user != expected:
+            raise JAWSError(f"the token of JAWS (jaws.token) is of {user}, and not of {expected}")
+
     # -- the client of NERSC --
+
+    async def connect(self) -> None:
+        """Make the client, unless there is one. Raises ConfigError and SFAPIError, too."""
+        if self._client is None:
+            self._client = await self._make_client()
 
     async def _make_client(self) -> _Client:
         path = self.setup.sfapi_cred_path
@@ -239,7 +252,7 @@ class Facility:
             raise UnavailableError(self._problem.reason or "")
         return self._client.sfapi
 
-    async def client(self) -> ClientInfo:
+    def client(self) -> ClientInfo:
         """Return the client of NERSC in use; also while NERSC is down."""
         if self._client is None:
             raise UnavailableError(

@@ -28,6 +28,8 @@ class JAWSSetup:
     root_url: str
     """Of this service, of which callbacks are made."""
     jaws_url: str = "https://jaws-api.jgi.doe.gov/"
+    jaws_proxy: str = ""
+    """For calls to JAWS central alone; empty for the environment's."""
     jaws_group: str = "kbase"
     """The team at JAWS that runs belong to."""
     sfapi_url: str = "https://api.nersc.gov/api/v1.2"
@@ -40,3 +42,5 @@ class JAWSSetup:
     """For each call."""
     insecure_ssl: bool = False
     """Whether helpers at NERSC trust any certificate of the object store."""
+    looks_only: bool = False
+    """Whether nothing is prepared at NERSC, so that jobs cannot be run, and nothing there is changed."""

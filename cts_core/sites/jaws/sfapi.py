@@ -21,9 +21,10 @@ import httpx
 
 from cts_core.errors import UnavailableError
 from cts_core.http_client import HttpClient, NoResponseError
-from cts_core.sites.jaws.credentials import ClientInfo, Credentials
+from cts_core.sites.jaws.credentials import Credentials
 from cts_core.sites.jaws.layout import Machine
 from cts_core.sites.jaws.pace import Pace
+from cts_core.sites.site import ClientInfo
 
 _GONE = "No such file or directory"
 _MAX_TEXT = 500

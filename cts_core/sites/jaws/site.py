@@ -29,7 +29,6 @@ from cts_core.model.refdata import AdminReferenceData, RefdataReport
 from cts_core.model.site import SITE_LIMITS, SiteDescription, SiteName
 from cts_core.plan import ContainerPlan
 from cts_core.sites.jaws.central import JAWSError
-from cts_core.sites.jaws.credentials import ClientInfo
 from cts_core.sites.jaws.facility import Facility
 from cts_core.sites.jaws.follow import Followed
 from cts_core.sites.jaws.layout import Attempt, Step
@@ -40,7 +39,17 @@ from cts_core.sites.jaws.results import failed_outcomes, read_log_end
 from cts_core.sites.jaws.runner import JobFailedError, JobReader, LinkStore, StepRunner
 from cts_core.sites.jaws.sfapi import CommandError, SFAPIError
 from cts_core.sites.jaws.steps import UNEXPECTED, Decision, Next, decide
-from cts_core.sites.site import ContainerReport, JobReport, LiveJob, Log, LogStream, Site, Survey
+from cts_core.sites.jaws.survey import inspect
+from cts_core.sites.site import (
+    ClientInfo,
+    ContainerReport,
+    JobReport,
+    LiveJob,
+    Log,
+    LogStream,
+    Site,
+    Survey,
+)
 from cts_core.states import TERMINAL, JobState, slowest
 from cts_core.worker.run_errors import ResultError, RunErrors
 
@@ -110,9 +119,9 @@ class JAWSSite(Site):
         await self._stagings.stop()
         await self.facility.close()
 
-    async def client(self) -> ClientInfo:
+    def client(self) -> ClientInfo:
         """Return the client of NERSC in use. Raises UnavailableError before there is one."""
-        return await self.facility.client()
+        return self.facility.client()
 
     # -- what can be used --
 
@@ -157,16 +166,7 @@ class JAWSSite(Site):
 
     @override
     async def survey(self) -> Survey:
-        availability, notes = await self.facility.current(self.cluster)
-        trouble = [] if availability.reason is None else [availability.reason]
-        try:
-            client = await self.facility.client()
-        except UnavailableError as e:
-            return Survey(notes, [*trouble, str(e)])
-        line = (
-            f"client of NERSC: {client.client_id}, expires {client.expires_at:%Y-%m-%d %H:%M} UTC"
-        )
-        return Survey([line, *notes], trouble)
+        return await inspect(self.facility, self.cluster)
 
     @override
     async def explain(self, job: JobSummary) -> list[str]:

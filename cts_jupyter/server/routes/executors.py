@@ -6,11 +6,17 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from typing import BinaryIO
+from typing import Annotated, BinaryIO
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
-from cts_core.errors import NotFoundError, UnavailableError, UnsupportedError
+from cts_core.clock import utc_now
+from cts_core.errors import (
+    ClientLifetimeError,
+    NotFoundError,
+    ResourceUnavailableError,
+    UnavailableError,
+)
 from cts_core.model.base import UTCTime
 from cts_core.model.refdata import RefdataUpdate, ReferenceDataState
 from cts_core.model.site import SiteName
@@ -45,7 +51,7 @@ class RefdataStatePath(RefdataSitePath):
 class ClientQuery(BaseModel):
     """The minimum lifetime of the client."""
 
-    require_lifetime: timedelta | None = None
+    require_lifetime: Annotated[timedelta, Field(ge=timedelta(seconds=1))] | None = None
 
 
 class NERSCClientInfo(BaseModel):
@@ -132,10 +138,19 @@ async def refdata_callback(call: Call, path: RefdataSitePath) -> None:
     await call.engine.refdata.on_callback(path.refdata_id, path.cluster)
 
 
-async def get_nersc_client(call: Call, query: ClientQuery) -> NERSCClientInfo:  # noqa: ARG001 - for the description
+async def get_nersc_client(call: Call, query: ClientQuery) -> NERSCClientInfo:
     """``GET /admin/clients/nersc``."""
-    call.engine.sites.get(SiteName.PERLMUTTER_JAWS)
-    raise UnsupportedError("The site perlmutter-jaws of this service has no client at NERSC")
+    client = call.engine.clients().get(SiteName.PERLMUTTER_JAWS)
+    if client is None:
+        raise ResourceUnavailableError(
+            "This service has no client at NERSC: its site perlmutter-jaws is not configured, or has not reached NERSC yet"
+        )
+    left = client.expires_at - utc_now()
+    if query.require_lifetime is not None and left < query.require_lifetime:
+        raise ClientLifetimeError(
+            f"The client {client.client_id} at NERSC expires at {client.expires_at.isoformat()}, in less than {query.require_lifetime}"
+        )
+    return NERSCClientInfo(id=client.client_id, expires_at=client.expires_at, expires_in=left)
 
 
 _JOBS = "/external_exec/jobs/{job_id}/container/{container_num}"

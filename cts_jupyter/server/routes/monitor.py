@@ -23,6 +23,7 @@ async def get_ready(call: Call) -> Readiness:
     return readiness.model_copy(
         update={
             "dependencies": [d.model_copy(update={"error": None}) for d in readiness.dependencies],
+            "warnings": [],
         }
     )
 
