@@ -64,7 +64,9 @@ demo: $(VENV)/.lab
 	@$(BIN)/python -m cts_jupyter.demo
 
 lab: labextension
-	$(BIN)/jupyter lab notebooks/quickstart.ipynb
+	@# Of copies: running a notebook changes it.
+	@$(BIN)/python -m cts_jupyter.examples.example my-notebooks
+	$(BIN)/jupyter lab my-notebooks/quickstart.ipynb
 
 lint: $(VENV)/.dev $(INSTALLED)/.dev
 	$(BIN)/ruff check .

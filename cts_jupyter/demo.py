@@ -16,7 +16,7 @@ import sys
 import tempfile
 import textwrap
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
@@ -28,6 +28,7 @@ from cts_jupyter import formatting
 from cts_jupyter.client import CTSClient
 from cts_jupyter.client.transport import CTSClientError
 from cts_jupyter.discovery import TOKEN_VARIABLE, URL_VARIABLE, NoConnectionError, find_connection
+from cts_jupyter.examples.example import examples_folder
 
 _START = "from cts_jupyter.server.headless import main; main()"
 _START_SECONDS = 60.0
@@ -35,11 +36,6 @@ _STOP_SECONDS = 10.0
 _CELL_SECONDS = 120
 _POLL_SECONDS = 0.1
 _WIDTH = 100
-_PACKAGE = Path(__file__).parent
-_NOTEBOOKS = tuple(
-    folder / "quickstart.ipynb" for folder in (_PACKAGE / "examples", _PACKAGE.parent / "notebooks")
-)
-"""Where the quickstart is: in an installed wheel, and in a checkout."""
 _FOLDERS = ("JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR", "TMPDIR")
 _LAST_LOG_LINES = 20
 
@@ -51,13 +47,6 @@ class DemoError(Exception):
 def print_line(text: str = "") -> None:
     """Print a line at once."""
     print(formatting.printable(text), flush=True)  # noqa: T201 - this is a program that prints
-
-
-def _find(notebooks: Sequence[Path]) -> Path:
-    for notebook in notebooks:
-        if notebook.is_file():
-            return notebook
-    raise DemoError(f"{notebooks[0]} was not found")
 
 
 def _isolate(folder: Path) -> None:
@@ -200,7 +189,7 @@ def main(notebook: Path | None = None) -> int:
     started = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="cts-demo-"))
     try:
-        notebook = _find([notebook] if notebook else _NOTEBOOKS)
+        notebook = notebook or examples_folder() / "quickstart.ipynb"
         _isolate(folder)
         print_line(f"Starting CTS in a temporary folder, {folder}")
         with _server(folder) as client:

@@ -1,1 +1,1 @@
-"""Small real tools that the quickstart registers as ``host/...`` images."""
+"""The example notebooks with the data that they use, and the small real tools that they register as ``host/...`` images."""

@@ -11,6 +11,7 @@ from cts_core.worker.units import format_seconds, format_size
 from cts_jupyter import formatting
 from cts_jupyter.client.api.refdata import Refdata
 from cts_jupyter.client.models import Container, Image, JobCount, JobOutput, Site, StoredObject
+from cts_jupyter.examples.example import Example
 from cts_jupyter.notebook.table import Column, Table
 
 STORED, MISSING, MISMATCH = "stored", "missing", "mismatch"
@@ -199,3 +200,17 @@ def _format_open(site: Site) -> str:
     if not site.active:
         return "no: switched off by an operator"
     return "yes" if site.available else f"no: {site.unavailable_reason or 'it cannot be reached'}"
+
+
+def example_table(examples: Sequence[Example], *, notes: Sequence[str] = ()) -> Table[Example]:
+    """Return a table of the example notebooks."""
+    return Table(
+        [
+            Column("name", lambda e: e.name),
+            Column("title", lambda e: e.title),
+            Column("about", lambda e: e.summary, is_below=True),
+        ],
+        examples,
+        empty="There are no examples",
+        notes=notes,
+    )

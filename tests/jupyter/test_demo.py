@@ -10,10 +10,8 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from cts_jupyter import demo
-from tests.harness.paths import ROOT, WRITE_ARGUMENTS
+from tests.harness.paths import WRITE_ARGUMENTS
 
-QUICKSTART = ROOT / "notebooks" / "quickstart.ipynb"
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
 
@@ -63,11 +61,3 @@ def test_failing_demo_reports_and_cancels_its_jobs(tmp_path):
     assert (
         subprocess.run(["pgrep", "-f", str(folder)], capture_output=True, check=False).stdout == b""
     )
-
-
-def test_quickstart_is_stored_without_outputs():
-    notebook = nbformat.read(QUICKSTART, as_version=4)
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    assert code
-    assert all(cell.outputs == [] and cell.execution_count is None for cell in code)
-    assert demo._find(demo._NOTEBOOKS) == QUICKSTART

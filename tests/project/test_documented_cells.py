@@ -10,6 +10,7 @@ import pytest
 from jupyter_server.serverapp import ServerApp
 from nbformat.v4 import new_code_cell, new_notebook
 
+from cts_jupyter.examples import example
 from tests.harness.paths import DOCS, ROOT
 
 GENOMES = ROOT / "notebooks" / "data"
@@ -26,11 +27,16 @@ def run_cells(cells, folder):
     )  # fmt: skip
 
 
-def test_kernels_of_make_lab_run_in_the_folder_of_the_notebooks(monkeypatch):
-    (opened,) = re.findall(r"jupyter lab (.+)", (ROOT / "Makefile").read_text())
-    monkeypatch.chdir(ROOT)
-    app = ServerApp(file_to_run=str(ROOT / opened))
-    assert app.root_dir == str(GENOMES.parent)
+def test_make_lab_opens_a_copy_of_the_notebooks_beside_their_data(monkeypatch, tmp_path):
+    recipe = (ROOT / "Makefile").read_text()
+    (copied,) = re.findall(r"cts_jupyter\.examples\.example (.+)", recipe)
+    (opened,) = re.findall(r"jupyter lab (.+)", recipe)
+    monkeypatch.chdir(tmp_path)
+    assert example.main([copied]) == 0
+    app = ServerApp(file_to_run=str(tmp_path / opened))
+    assert app.root_dir == str(tmp_path / copied)
+    assert len(list((tmp_path / copied / "data").glob("*.fna"))) == len(list(GENOMES.iterdir()))
+    assert f"{copied}/" in (ROOT / ".gitignore").read_text().splitlines()
 
 
 @pytest.mark.slow

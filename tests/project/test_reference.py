@@ -229,7 +229,7 @@ def test_a_constructor_is_shown_of_the_client_alone():
     assert not shown("cts_jupyter.Job")
 
 
-def test_the_quickstart_is_the_notebook():
+def test_pages_of_notebooks_are_the_notebooks():
     text = GENERATORS["quickstart"]()
     assert "```ipython\n%load_ext cts_jupyter\n%cts whoami\n```" in text
     assert not text.startswith("# ")

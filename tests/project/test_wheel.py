@@ -32,7 +32,7 @@ def test_wheel_and_sdist_are_complete(tmp_path: Path):
         "cts_jupyter/states.json",
         "cts_jupyter/server/docs_page/docs.html",
         "cts_jupyter/examples/fasta_stats.py",
-        "cts_jupyter/examples/quickstart.ipynb",
+        "cts_jupyter/examples/notebooks/quickstart.ipynb",
     ):
         assert name in names
     assert any(

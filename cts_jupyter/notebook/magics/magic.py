@@ -19,7 +19,7 @@ from cts_jupyter.client.transport import CTSClientError
 from cts_jupyter.discovery import NoConnectionError
 from cts_jupyter.formatting import printable, unknown
 from cts_jupyter.notebook.last_submission import submitting
-from cts_jupyter.notebook.magics import checksums, files, jobs, refdata, service, submit
+from cts_jupyter.notebook.magics import checksums, examples, files, jobs, refdata, service, submit
 from cts_jupyter.notebook.magics.command import Command, split_arguments
 from cts_jupyter.notebook.magics.context import Context
 from cts_jupyter.notebook.magics.errors import MagicError
@@ -33,6 +33,7 @@ _COMMANDS = (
     *checksums.COMMANDS,
     *service.COMMANDS,
     *refdata.COMMANDS,
+    *examples.COMMANDS,
 )
 COMMANDS: Mapping[str, Command] = {
     command.name: command for command in (*_COMMANDS, help_command(_COMMANDS))

@@ -10,6 +10,7 @@ from http import HTTPStatus
 from typing import cast
 
 from jupyter_server.auth.decorator import allow_unauthenticated
+from pydantic import BaseModel
 from tornado.iostream import StreamClosedError
 from tornado.web import stream_request_body
 from typing_extensions import override
@@ -17,15 +18,17 @@ from typing_extensions import override
 from cts_jupyter.server.http.authentication import JupyterAccess
 from cts_jupyter.server.http.base_handler import BaseHandler
 from cts_jupyter.server.http.call import Call, Stream, Upload
+from cts_jupyter.server.http.encoding import encode_json
 from cts_jupyter.server.http.parse import content_length, read_parameters
-from cts_jupyter.server.http.route import find_route
+from cts_jupyter.server.http.route import JSON, find_route
 from cts_jupyter.server.proxy.forwarder import SETTING, Forwarder, Request, Response
 from cts_jupyter.server.proxy.headers import response_headers
 from cts_jupyter.server.routes.docs import ROUTES as DOCS
+from cts_jupyter.server.routes.examples import ROUTES as EXAMPLES
 from cts_jupyter.server.routes.static import ROUTES as STATIC
 
-_LOCAL_ROUTES = (*DOCS, *STATIC)
-"""Code that runs in pages of Jupyter's origin, and so must never come from the upstream."""
+_LOCAL_ROUTES = (*DOCS, *STATIC, *EXAMPLES)
+"""Code that runs in pages of Jupyter's origin or in kernels, and so must never come from the upstream."""
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
 log = logging.getLogger(__name__)
@@ -33,7 +36,7 @@ log = logging.getLogger(__name__)
 
 @stream_request_body
 class ProxyHandler(BaseHandler):
-    """Forwards requests below its root to the upstream; the job card's files and the API docs page are this server's."""
+    """Forwards requests below its root to the upstream; the job card's files, the API docs page and the examples are this server's."""
 
     @override
     def initialize(self, root: str) -> None:
@@ -60,9 +63,8 @@ class ProxyHandler(BaseHandler):
             call = Call(
                 running=None, caller=None, headers=self.request.headers, routes=_LOCAL_ROUTES
             )
-            self._local_response = await match[0].handler(
-                call, **read_parameters(*match, raw_query="")
-            )
+            answer = await match[0].handler(call, **read_parameters(*match, raw_query=""))
+            self._local_response = answer if isinstance(answer, Stream) else _as_stream(answer)
             return
         self._user = await access.identify(self._forwarder.identity, required=True)
         if method in _WITH_BODY and content_length(self.request.headers):
@@ -152,3 +154,8 @@ class ProxyHandler(BaseHandler):
             return
         async for piece in stream.body:
             self.write(piece)
+
+
+def _as_stream(content: BaseModel) -> Stream:
+    body, _ = encode_json(content, nulls=False, may_compress=False)
+    return Stream.of(body, JSON)

@@ -8,6 +8,7 @@ from cts_jupyter.server.routes import (
     checksums,
     docs,
     events,
+    examples,
     executors,
     files,
     images,
@@ -39,4 +40,5 @@ ROUTES: tuple[Route, ...] = (
     *checksums.ROUTES,
     *events.ROUTES,
     *static.ROUTES,
+    *examples.ROUTES,
 )

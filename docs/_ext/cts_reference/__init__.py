@@ -41,13 +41,13 @@ GENERATORS: Mapping[str, Callable[[], str]] = {
     "metrics": metrics.describe,
     "presets": settings.describe_presets,
     "python-api": python_api.describe,
-    "quickstart": notebook.describe_quickstart,
     "refdata-service-api": rest_api.describe_refdata_service,
     "rest-api": rest_api.describe_service,
     "security-policy": root_pages.describe_security_policy,
     "settings": settings.describe,
     "states": states.describe,
     "state-diagram": states.draw,
+    **notebook.describers(),
 }
 """The functions that write Markdown, by the name that a page asks for."""
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
+from cts_jupyter.examples.example import find_examples
 from cts_reference.markdown import blocks, fenced
-from cts_reference.paths import ROOT
 
 
-def describe_quickstart() -> str:
-    """Return the quickstart notebook without its title, which the page gives."""
-    return describe(ROOT / "notebooks" / "quickstart.ipynb")
+def describers() -> Mapping[str, Callable[[], str]]:
+    """Return the function that describes each example notebook, by the notebook's name."""
+    return {example.name: partial(describe, example.path) for example in find_examples()}
 
 
 def describe(path: Path) -> str:

@@ -180,6 +180,16 @@ export interface ErrorEnvelope {
   error: ErrorDetail;
 }
 
+export interface ExampleEntry {
+  name: string;
+  title: string;
+  summary: string;
+}
+
+export interface Examples {
+  examples: ExampleEntry[];
+}
+
 export interface ExitCodes {
   exit_codes: (number | null)[];
 }

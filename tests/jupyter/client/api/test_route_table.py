@@ -40,7 +40,7 @@ NO_CALL = {"close", "of", "supports"}
 """Public methods that call no route of their own."""
 NOT_CALLED = (
     "/openapi.json",  # read by "supports"
-    *("/docs", "/static/"),  # for browsers
+    *("/docs", "/static/", "/examples"),  # for browsers
     *("/external_exec/", "/callback/"),  # for workers and sites
     "/admin/clients",  # not there yet
 )

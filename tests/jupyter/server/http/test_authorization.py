@@ -40,6 +40,7 @@ VALUES = {
     "s3_path": "data/ref.tgz",
     "checksums_id": CHECKSUMS,
     "name": "card.js",
+    "example": "quickstart",
 }
 """Examples of the paths' placeholders."""
 OWNED = {"job_id", "container_num", "checksums_id"}

@@ -596,6 +596,18 @@ async def test_scripts_of_pages_come_from_this_server(
     assert (upstream.requests, upstream.root_requests) == ([], 0)
 
 
+async def test_example_notebooks_come_from_this_server(
+    server: ServerHarness, upstream: FakeUpstream
+) -> None:
+    response = await server.get("/examples", token=None)
+    assert response.headers["content-type"] == "application/json"
+    (first, *_) = response.json()["examples"]
+    notebook = await server.get(f"/examples/{first['name']}", token=None)
+    assert notebook.headers["content-type"] == "application/x-ipynb+json"
+    assert notebook.json()["nbformat"] == 4
+    assert (upstream.requests, upstream.root_requests) == ([], 0)
+
+
 async def test_docs_page_comes_from_this_server(
     server: ServerHarness, upstream: FakeUpstream
 ) -> None:
