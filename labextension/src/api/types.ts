@@ -520,6 +520,7 @@ export interface Problem {
 export interface Readiness {
   status: ReadyStatus;
   dependencies: Dependency[];
+  warnings: string[];
 }
 
 export type ReadyStatus = "ready" | "degraded" | "not ready";
