@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Protocol
@@ -48,7 +48,7 @@ class SeenFolder:
     """By step, in the order of their numbers, which count from 1."""
     deployed: Mapping[Step, StepEnd] = field(default_factory=dict)
     """How steps ended that the deployed service began."""
-    untold: Collection[str] = ()
+    untold: list[str] = field(default_factory=list)
     """The names of ends that are too long to be told with others."""
     time: float = 0.0
     """Of the look, by the monotonic clock."""

@@ -1,0 +1,77 @@
+"""The commands for NERSC, run by bash."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from cts_core.sites.jaws import commands
+from cts_core.sites.jaws.layout import Machine
+from tests.harness.jaws_vectors import LEFT
+
+
+def _run(command: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-c", command.replace("source /etc/bashrc\n", "")],
+        env={"PATH": "/usr/bin:/bin", "HOME": str(folder), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_folders_are_made_and_the_code_is_put_there_once(tmp_path: Path):
+    code = f"{tmp_path}/code/1234/prod"
+    prepare = commands.prepare_dtn("prod", code)
+    told = _run(prepare, tmp_path, SCRATCH=str(tmp_path / "scratch"))
+    assert commands.scratch_in(told.stdout) == str(tmp_path / "scratch")
+    assert commands.is_code_missing(told.stdout)
+    plans = tmp_path / "scratch" / "cdm_task_service" / "prod" / "plans"
+    assert plans.stat().st_mode & 0o777 == 0o700
+    for _ in range(2):
+        archive = tmp_path / "code" / "x.tgz"
+        with tarfile.open(archive, "w:gz") as tar:
+            entry = tarfile.TarInfo("cts_core/x.py")
+            tar.addfile(entry, io.BytesIO())
+        assert _run(commands.unpack_code(str(archive), code), tmp_path).returncode == 0
+        assert [p.name for p in (tmp_path / "code" / "1234").iterdir()] == ["prod"]
+        assert not archive.exists()
+    assert (tmp_path / "code" / "1234" / "prod" / "cts_core" / "x.py").exists()
+    assert not commands.is_code_missing(_run(prepare, tmp_path, SCRATCH=str(tmp_path)).stdout)
+
+
+def test_machine_without_scratch_is_refused(tmp_path: Path):
+    assert _run(commands.prepare_dtn("prod", f"{tmp_path}/code/1/prod"), tmp_path).returncode != 0
+    assert commands.scratch_in("nothing") == ""
+
+
+def test_config_of_jaws_is_for_its_owner_alone(tmp_path: Path):
+    told = _run(commands.prepare_perlmutter("jaws.conf"), tmp_path, SCRATCH="/pscratch/x")
+    assert commands.scratch_in(told.stdout) == "/pscratch/x"
+    assert (tmp_path / "jaws.conf").stat().st_mode & 0o777 == 0o600
+    assert commands.jaws_config("jt", "kbase").decode() == LEFT["jaws config file"]
+
+
+@pytest.mark.parametrize("machine", list(Machine))
+def test_words_and_the_question_reach_the_helper_as_they_are(tmp_path: Path, machine: Machine):
+    code = tmp_path / "it's code"
+    (code / "cts_core" / "worker").mkdir(parents=True)
+    (code / "cts_core" / "__init__.py").touch()
+    (code / "cts_core" / "worker" / "__init__.py").touch()
+    (code / "cts_core" / "worker" / "nersc.py").write_text(
+        "import json, sys\ndef main(words):\n    print(json.dumps([words, json.load(sys.stdin)]))\n"
+    )
+    question = {"a": "$x `y` 'z'\nCTS_END\n"}
+    command = commands.helper(machine, str(code), ["look", "$x 'y'"], question=question)
+    told = _run(command, tmp_path)
+    assert told.stdout == '[["look", "$x \'y\'"], {"a": "$x `y` \'z\'\\nCTS_END\\n"}]\n'
+
+
+def test_folders_are_removed(tmp_path: Path):
+    (tmp_path / "it's" / "x").mkdir(parents=True)
+    assert _run(commands.remove([f"{tmp_path}/it's", f"{tmp_path}/none"]), tmp_path).returncode == 0
+    assert not list(tmp_path.iterdir())
