@@ -64,8 +64,7 @@ def main(arguments: List[str]) -> int:
 
 def make_attempt(folder: str, step: str, number: int, plan_path: str) -> int:
     """Make an attempt at a step, unless somebody has begun it."""
-    # Links are as good as keys: nobody else may read what is here.
-    os.makedirs(folder, mode=0o700, exist_ok=True)
+    os.makedirs(folder, exist_ok=True)
     attempt = Attempt(folder, step, number)
 
     callbacks: List[str] = []
@@ -274,7 +273,7 @@ def stop(folder: str) -> List[int]:
 
     An attempt looks for later ones right before it submits, and none begins whose claim is there.
     """
-    os.makedirs(folder, mode=0o700, exist_ok=True)
+    os.makedirs(folder, exist_ok=True)
     mark = os.path.join(folder, f"stop-{uuid.uuid4().hex}.tmp")
     try:
         write_json(mark, _STOPPED)

@@ -13,6 +13,7 @@ import pytest
 from pydantic import SecretStr
 
 from cts_core.backoff import Backoff
+from cts_core.model.record import JobRecord
 from cts_core.model.refdata import ENDED, AdminReferenceData
 from cts_core.model.site import SiteName
 from cts_core.object_paths import FolderPath
@@ -22,6 +23,7 @@ from cts_core.sites.jaws.facility import Facility
 from cts_core.sites.jaws.layout import Machine
 from cts_core.sites.jaws.setup import JAWSSetup
 from cts_core.sites.jaws.site import JAWSSite
+from cts_core.states import TERMINAL, JobState
 from tests.harness.engine import TIMEOUT_SECONDS, EngineHarness
 from tests.harness.factories import make_image
 from tests.harness.jaws_clients import write_key
@@ -139,4 +141,19 @@ class JAWSServer:
                 refdata = await self.harness.engine.refdata.get_as_admin(refdata_id)
                 if all(status.state in ENDED for status in refdata.statuses):
                     return refdata
+                await asyncio.sleep(0.05)
+
+    async def record(self, job_id: str) -> JobRecord:
+        return await self.harness.engine._store.get_job(job_id)
+
+    async def wait_until_state(self, job_id: str, state: JobState) -> None:
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            while (record := await self.record(job_id)).state is not state:
+                assert record.state not in TERMINAL, record.error
+                await asyncio.sleep(0.02)
+
+    async def wait_for_reason(self, job_id: str, reason: str) -> None:
+        """Wait until a job is said to wait for this reason."""
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            while reason not in (self.sites[0].waits_for(await self.record(job_id)) or ""):
                 await asyncio.sleep(0.05)
