@@ -40,6 +40,10 @@ class Begun:
         self._sent[attempt] = (time.monotonic(), times + 1)
         self._tasks.setdefault(attempt.step, []).append(task_id)
 
+    def was_sent(self, attempt: Attempt) -> bool:
+        """Return whether the command of an attempt was sent."""
+        return attempt in self._sent
+
     def is_awaited(self, attempt: Attempt) -> bool:
         """Return whether the command of an attempt was sent, and is still waited for."""
         sent, times = self._sent.get(attempt, (float("-inf"), 1))
@@ -72,6 +76,8 @@ class Followed:
     """Of a job whose outputs are stored."""
     times: dict[JobState, datetime] = field(default_factory=dict)
     """When this process first saw the job in a state."""
+    trouble: str | None = None
+    """What became of the last command that nothing was seen of, for operators."""
     polled: float = 0.0
     begun: Begun = field(default_factory=Begun)
     failure: tuple[str, str] | None = None

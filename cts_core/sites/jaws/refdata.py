@@ -24,7 +24,7 @@ from cts_core.sites.jaws.facility import Facility
 from cts_core.sites.jaws.follow import Begun
 from cts_core.sites.jaws.layout import Attempt, Machine, Step
 from cts_core.sites.jaws.look import SeenFolder, is_rested
-from cts_core.sites.jaws.runner import LIFETIME, LinkStore, stored_objects
+from cts_core.sites.jaws.runner import LIFETIME, PASSING, LinkStore, stored_objects
 from cts_core.sites.jaws.sfapi import CommandError, SFAPIError
 from cts_core.sites.jaws.steps import UNEXPECTED, DeployedStep, Next, Seen, decide
 from cts_core.states import JobState
@@ -74,7 +74,7 @@ class Stagings:
         state = status.state if status else _S.CREATED
         if self._site is SiteName.PERLMUTTER_JAWS:
             self._go_on(refdata, staged)
-        elif state is _S.CREATED:
+        elif state is _S.CREATED and staged.report.state is _S.CREATED:
             self._do(refdata.id, partial(self._ask_for_callback, refdata.id, staged))
         elif time.monotonic() >= staged.look_at:
             self._do(refdata.id, partial(self._read_answer, refdata.id, staged))
@@ -104,7 +104,7 @@ class Stagings:
     async def _try(self, refdata_id: str, work: Callable[[], Awaitable[None]]) -> None:
         try:
             await work()
-        except (UnavailableError, SFAPIError, CommandError) as e:
+        except (*PASSING, SFAPIError, CommandError) as e:
             seconds = self._failing.fail(refdata_id, str(e))
             log.warning("Reference data %s is staged on in %.0f s: %s", refdata_id, seconds, e)
         except CTSError as e:

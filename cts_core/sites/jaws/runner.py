@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Protocol
@@ -12,7 +12,14 @@ from pydantic import SecretStr
 
 from cts_core.clock import utc_now
 from cts_core.concurrency import run_in_pool
-from cts_core.errors import CTSError, InputChangedError, UnavailableError
+from cts_core.errors import (
+    CTSError,
+    InputChangedError,
+    NewerRecordError,
+    NoSuchJobError,
+    ResourceUnavailableError,
+    UnavailableError,
+)
 from cts_core.model.record import JobRecord, JobSummary
 from cts_core.model.site import SiteName
 from cts_core.object_paths import FolderPath, ObjectPath
@@ -47,6 +54,8 @@ from cts_core.worker.run_errors import read_object
 
 log = logging.getLogger(__name__)
 
+PASSING = (UnavailableError, ResourceUnavailableError, NewerRecordError, NoSuchJobError)
+"""Errors that say something of this service, and nothing of the job."""
 LIFETIME = timedelta(days=1)
 """How long a link is good for; an attempt whose links have expired is followed by one with new ones."""
 MAX_SUBMITS = 20
@@ -55,6 +64,8 @@ OUTPUTS_PATIENCE = timedelta(hours=1)
 """How long after the end of its run the list of a job's outputs may be missing."""
 TASK_PATIENCE = timedelta(hours=6)
 """How long after its step began a task is waited for whose helper shows nothing."""
+MAX_SAID = 1000
+"""Characters of a command's error that are told."""
 MAX_LOG_BYTES = 100 << 20
 """Bytes of one log."""
 
@@ -138,30 +149,28 @@ class StepRunner:
 
     async def carry_out(self, followed: Followed, decision: Decision, folder: SeenFolder) -> None:
         """Do what comes next. Raises JobFailedError and ResultError if that can never be done, and CTSError."""
-        for run_id in decision.surplus:
-            await self._facility.central.cancel(run_id)
-        number = decision.attempt
-        match decision.next:
-            case Next.DOWNLOAD:
-                _, plans = await self._planned(followed)
-                attempt = Attempt(Step.DOWNLOAD, number)
-                followed.begun.add(attempt, await self.download(followed.job, plans, number))
-            case Next.SUBMIT:
-                await self._submit(followed, folder, number)
-            case Next.FIND_RUN:
-                await self._find_run(followed, folder)
-            case Next.FOLLOW:
-                await self._follow(followed, decision.run_id or "")
-            case Next.SUM:
-                await self._sum(followed, decision.run_id or "", number)
-            case Next.UPLOAD:
-                await self._upload(followed, folder, decision)
-            case Next.VERIFY:
-                await self._verify(followed, folder)
-            case Next.SEND_LOGS:
-                await self._send_logs(followed, decision.run_id or "", number)
-            case _:
-                pass
+        if decision.surplus:
+            for run_id in decision.surplus:
+                await self._facility.central.cancel(run_id)
+            # The report waits until the one that counts is the only one.
+            followed.tagged = (last_number(folder, Step.SUBMIT), [decision.run_id or ""])
+            return
+        steps: Mapping[Next, Callable[[Followed, Decision, SeenFolder], Awaitable[None]]] = {
+            Next.DOWNLOAD: self._download,
+            Next.SUBMIT: self._submit,
+            Next.FIND_RUN: self._find_run,
+            Next.FOLLOW: self._follow,
+            Next.SUM: self._sum,
+            Next.UPLOAD: self._upload,
+            Next.VERIFY: self._verify,
+            Next.SEND_LOGS: self._send_logs,
+        }
+        await steps[decision.next](followed, decision, folder)
+
+    async def _download(self, followed: Followed, decision: Decision, _: SeenFolder) -> None:
+        _record, plans = await self._planned(followed)
+        task_id = await self.download(followed.job, plans, decision.attempt)
+        followed.begun.add(Attempt(Step.DOWNLOAD, decision.attempt), task_id)
 
     async def _planned(self, followed: Followed) -> tuple[JobRecord, list[ContainerPlan]]:
         record = await self._records.get_job(followed.job.id)
@@ -175,7 +184,8 @@ class StepRunner:
 
     # -- the run --
 
-    async def _submit(self, followed: Followed, folder: SeenFolder, number: int) -> None:
+    async def _submit(self, followed: Followed, decision: Decision, folder: SeenFolder) -> None:
+        number = decision.attempt
         if number > MAX_SUBMITS:
             end = folder.attempts[Step.SUBMIT][-1].end
             raise JobFailedError(
@@ -195,7 +205,7 @@ class StepRunner:
         plan = transfers.submit(record.id, self._site, files, layout)
         await self._attempt(followed, Attempt(Step.SUBMIT, number), plan, "job")
 
-    async def _find_run(self, followed: Followed, folder: SeenFolder) -> None:
+    async def _find_run(self, followed: Followed, _: Decision, folder: SeenFolder) -> None:
         number = last_number(folder, Step.SUBMIT)
         found = await self._facility.central.find(followed.job.id)
         if found is None:
@@ -205,7 +215,8 @@ class StepRunner:
             )
         followed.tagged = (number, found or [])
 
-    async def _follow(self, followed: Followed, run_id: str) -> None:
+    async def _follow(self, followed: Followed, decision: Decision, _: SeenFolder) -> None:
+        run_id = decision.run_id or ""
         followed.note_asked()
         run = await self._facility.central.run(run_id)
         if run is None:
@@ -227,7 +238,10 @@ class StepRunner:
 
     # -- its results --
 
-    async def _sum(self, followed: Followed, run_id: str, number: int) -> None:
+    async def _sum(self, followed: Followed, decision: Decision, _: SeenFolder) -> None:
+        await self._begin_sums(followed, decision.run_id or "", decision.attempt)
+
+    async def _begin_sums(self, followed: Followed, run_id: str, number: int) -> None:
         root = await self._output_dir(run_id)
         text = await self._facility.read(f"{root}/outputs.json")
         if text is None:
@@ -251,12 +265,12 @@ class StepRunner:
         sums = await run_in_pool(read_checksums, content)
         return root if isinstance(root, str) else "", sums
 
-    async def _upload(self, followed: Followed, folder: SeenFolder, decision: Decision) -> None:
+    async def _upload(self, followed: Followed, decision: Decision, folder: SeenFolder) -> None:
         if done_attempt(folder, Step.CHECKSUMS) is None:
             # The deployed service's sums have no sizes.
             attempt = Attempt(Step.CHECKSUMS, last_number(folder, Step.CHECKSUMS) + 1)
             if not followed.begun.is_awaited(attempt):
-                await self._sum(followed, decision.run_id or "", attempt.number)
+                await self._begin_sums(followed, decision.run_id or "", attempt.number)
             return
         root, sums = await self._sums(followed, folder)
         wanted = to_upload(sums, FolderPath(followed.job.job_input.output_dir))
@@ -267,8 +281,8 @@ class StepRunner:
         attempt = Attempt(Step.UPLOAD, decision.attempt)
         await self._attempt(followed, attempt, plan, "upload")
 
-    async def _verify(self, followed: Followed, folder: SeenFolder) -> None:
-        _, sums = await self._sums(followed, folder)
+    async def _verify(self, followed: Followed, _: Decision, folder: SeenFolder) -> None:
+        _root, sums = await self._sums(followed, folder)
         wanted = to_upload(sums, FolderPath(followed.job.job_input.output_dir))
         number = last_number(folder, Step.UPLOAD)
         followed.stored[number] = not await self._not_stored(wanted)
@@ -290,8 +304,8 @@ class StepRunner:
                 missing.append(path)
         return missing
 
-    async def _send_logs(self, followed: Followed, run_id: str, number: int) -> None:
-        root = await self._output_dir(run_id)
+    async def _send_logs(self, followed: Followed, decision: Decision, _: SeenFolder) -> None:
+        root = await self._output_dir(decision.run_id or "")
         folder = self._facility.setup.log_dir.folder(followed.job.id)
         form = await self._objects.presign_post_below(folder, LIFETIME, max_bytes=MAX_LOG_BYTES)
         plan = transfers.logs(
@@ -301,9 +315,18 @@ class StepRunner:
             followed.job.job_input.num_containers,
             insecure=self._facility.setup.insecure_ssl,
         )
-        await self._attempt(followed, Attempt(Step.LOGS, number), plan, "errlogs")
+        await self._attempt(followed, Attempt(Step.LOGS, decision.attempt), plan, "errlogs")
 
     # -- what is left --
+
+    async def explain_lost(self, followed: Followed, attempt: Attempt) -> None:
+        """Tell the operators what became of a command that was sent, and of which the folder shows nothing."""
+        if not followed.begun.was_sent(attempt):
+            return
+        task = await self._facility.sfapi.task(followed.begun.task_ids(attempt.step)[-1])
+        said = task.error.strip()[-MAX_SAID:] or "nothing"
+        followed.trouble = f"A command for the step {attempt.step.value} did not begin: it is {task.state.value}, and NERSC says: {said}"
+        log.warning("Job %s: %s", followed.job.id, followed.trouble)
 
     async def goes_on(self, followed: Followed, step: Step) -> bool:
         """Return whether a task at NERSC goes on by which a step was begun, though its folder shows nothing of it."""

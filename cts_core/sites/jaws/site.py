@@ -36,7 +36,7 @@ from cts_core.sites.jaws.look import SeenFolder, is_rested
 from cts_core.sites.jaws.outages import waiting_sentence
 from cts_core.sites.jaws.refdata import Stagings
 from cts_core.sites.jaws.results import failed_outcomes, read_log_end
-from cts_core.sites.jaws.runner import JobFailedError, JobReader, LinkStore, StepRunner
+from cts_core.sites.jaws.runner import PASSING, JobFailedError, JobReader, LinkStore, StepRunner
 from cts_core.sites.jaws.sfapi import CommandError, SFAPIError
 from cts_core.sites.jaws.steps import UNEXPECTED, Decision, Next, decide
 from cts_core.sites.jaws.survey import inspect
@@ -176,6 +176,8 @@ class JAWSSite(Site):
             lines.append(reason)
         if reason := self._failing.reason(job.id):
             lines.append(f"The next step is tried again: {reason}")
+        if (followed := self._followed.get(job.id)) is not None and followed.trouble:
+            lines.append(followed.trouble)
         if job.jaws_details is not None:
             told = await self.runner_status(job, 0)
             lines.append(
@@ -273,7 +275,6 @@ class JAWSSite(Site):
             self._fail(followed, str(e))
             return None
         self._go_on(followed, decision, folder or SeenFolder())
-        # Runs that are too many are cancelled before the record has the one that counts.
         return None if decision.surplus else report
 
     def _look(self, followed: Followed) -> None:
@@ -361,11 +362,13 @@ class JAWSSite(Site):
             ):
                 followed.running[step] = time.monotonic() + _RECHECK_SECONDS
                 return
+            if step is not None:
+                await self._runner.explain_lost(followed, Attempt(step, decision.attempt))
             await self._runner.carry_out(followed, decision, folder)
         except (JobFailedError, ResultError) as e:
             self._fail(followed, str(e))
         except _REFUSALS as e:
-            if isinstance(e, CTSError) and not isinstance(e, UnavailableError):
+            if isinstance(e, CTSError) and not isinstance(e, PASSING):
                 self._fail(followed, str(e), error=str(e))
                 return
             seconds = self._failing.fail(job_id, str(e))
