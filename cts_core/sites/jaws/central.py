@@ -22,6 +22,8 @@ from cts_core.sites.jaws.results import RunEnd, end_of
 _OVER = ("too late to cancel", "already been cancelled")
 """In a refusal to cancel a run: there is nothing left to cancel."""
 _CANCELLED = "cancelled"
+_ENDED = (_CANCELLED, "done")
+"""Statuses of runs with which there is nothing left to cancel."""
 _MAX_TEXT = 500
 """Characters of an answer that a message repeats."""
 _FORM = "application/x-www-form-urlencoded"
@@ -113,9 +115,14 @@ class Central:
         return None if runs is None else [_id_of(run) for run in runs if run.get("tag") == tag]
 
     async def active_tags(self) -> set[str]:
-        """Return the tags of all runs that have not ended; none where JAWS has no search."""
-        runs = await self._search(active_only=True)
-        return {run["tag"] for run in runs or () if isinstance(run.get("tag"), str)}
+        """Return the tags of all runs that may go on; none where JAWS has no search."""
+        runs = await self._search(active_only=True) or ()
+        return {
+            run["tag"]
+            for run in runs
+            # An older JAWS may tell of runs that have ended, too.
+            if isinstance(run.get("tag"), str) and run.get("status") not in _ENDED
+        }
 
     async def _search(self, *, active_only: bool) -> list[dict[str, Any]] | None:
         form = {

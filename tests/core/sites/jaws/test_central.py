@@ -134,3 +134,11 @@ async def test_call_has_one_deadline(jaws: JAWS, central: Central):
     jaws.delay = 4.0
     with pytest.raises(UnavailableError, match="did not answer within 2 s"):
         await central.user()
+
+
+async def test_tags_of_runs_that_go_on(jaws: JAWS, central: Central):
+    for tag, status in (("a", "running"), ("b", "done"), ("c", "cancelled"), ("a", "done")):
+        jaws.submit(tag).move(status)
+    assert await central.active_tags() == {"a"}
+    jaws.has_search = False
+    assert await central.active_tags() == set()
