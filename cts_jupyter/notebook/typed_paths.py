@@ -13,11 +13,14 @@ _LISTS = ("input_files", "input_roots")
 
 def object_path(text: str) -> str:
     """Return a path without ``s3://``; ``s3://bucket`` alone is the folder ``bucket/``."""
+    scheme, path = split_scheme(text)
+    return f"{path}/" if scheme and "/" not in path else path
+
+
+def split_scheme(text: str) -> tuple[str, str]:
+    """Return a path's scheme, which may be empty, and the rest."""
     scheme = _SCHEME.match(text)
-    if scheme is None:
-        return text
-    path = text[scheme.end() :]
-    return path if "/" in path else f"{path}/"
+    return ("", text) if scheme is None else (scheme[0], text[scheme.end() :])
 
 
 def with_object_paths(body: Mapping[str, Any]) -> dict[str, Any]:

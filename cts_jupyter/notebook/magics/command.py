@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, NoReturn
@@ -14,6 +14,10 @@ from cts_jupyter.notebook.typed_paths import object_path
 
 if TYPE_CHECKING:
     from cts_jupyter.notebook.magics.context import Context
+
+
+_MANY = frozenset({argparse.ONE_OR_MORE, argparse.ZERO_OR_MORE})
+_OPTIONAL = frozenset({argparse.OPTIONAL, argparse.ZERO_OR_MORE})
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -53,6 +57,28 @@ class CommandParser(argparse.ArgumentParser):
             raise MagicError(f"%cts {self._name} has no {what} {word}: {hint}")
         return options
 
+    @property
+    def options(self) -> list[argparse.Action]:
+        """The options, without the arguments that are known by their place."""
+        return [action for action in self._actions if action.option_strings]
+
+    def next_arguments(self, words: Sequence[str]) -> list[argparse.Action]:
+        """Return what the word after these may be a value of: an option, or else arguments that are known by their place."""
+        option: argparse.Action | None = None
+        values = placed = 0
+        for word in words:
+            if word in self._option_string_actions:
+                option, values = self._option_string_actions[word], 0
+            elif option is not None and (values == 0 or option.nargs in _MANY):
+                values += 1
+            else:
+                placed += 1
+            if option is not None and (option.nargs == 0 or (values and option.nargs not in _MANY)):
+                option = None
+        if option is not None:
+            return [option]
+        return list(_at_place(self._get_positional_actions(), placed))
+
     def error(self, message: str) -> NoReturn:
         """Raise MagicError."""
         end = "" if message.endswith("?") else f"; see %cts help {self._name}"
@@ -63,6 +89,16 @@ class CommandParser(argparse.ArgumentParser):
         self.add_argument(
             "-o", "--out", metavar="VAR", type=variable_name, help="bind the result to a variable"
         )
+
+
+def _at_place(arguments: Sequence[argparse.Action], place: int) -> Iterator[argparse.Action]:
+    """Yield the arguments that the word at a place may belong to; those that take many leave where they end open."""
+    for argument in arguments:
+        if place <= 0 or argument.nargs in _MANY:
+            yield argument
+        if place <= 0 and argument.nargs not in _OPTIONAL:
+            return
+        place -= 1
 
 
 @dataclass(frozen=True)

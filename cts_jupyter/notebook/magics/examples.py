@@ -18,7 +18,7 @@ from cts_jupyter.notebook.table import Table
 def _configure(parser: CommandParser) -> None:
     parser.add_argument(
         "names",
-        metavar="NAME",
+        metavar="EXAMPLE",
         nargs="*",
         help=f"a notebook, or {DATA}: six small genomes that notebooks use",
     )
@@ -29,7 +29,7 @@ def _run(context: Context, options: argparse.Namespace) -> Table[Example] | Path
     examples = find_examples()
     if not options.names:
         return example_table(
-            examples, notes=["%cts examples NAME copies one into the folder of this notebook"]
+            examples, notes=["%cts examples EXAMPLE copies one into the folder of this notebook"]
         )
     known = [*(example.name for example in examples), DATA]
     for name in options.names:

@@ -47,9 +47,19 @@ def _configure_ls(parser: CommandParser) -> None:
         nargs="?",
         help="only jobs with this in id, image, folder, label or error",
     )
-    add("--state", metavar="S", type=states, help=f"one of {', '.join(formatting.STATE_NAMES)}")
-    add("--image", metavar="G", help="only jobs of this image, or whose image has this in its name")
-    add("--label", metavar="K=V", type=key_value, action="append", help="only jobs with this label")
+    add("--state", metavar="STATE", type=states, help=f"one of {', '.join(formatting.STATE_NAMES)}")
+    add(
+        "--image",
+        metavar="IMAGE",
+        help="only jobs of this image, or whose image has this in its name",
+    )
+    add(
+        "--label",
+        metavar="LABEL=V",
+        type=key_value,
+        action="append",
+        help="only jobs with this label",
+    )
     add(
         "--since",
         metavar="7d",

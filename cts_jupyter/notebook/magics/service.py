@@ -40,10 +40,10 @@ def _configure_images(parser: CommandParser) -> None:
         help="register an image of a registry, or a program of the server's machine as host/NAME",
     )
     change.add_argument(
-        "--delete", metavar="NAME", help="unregister an image; jobs keep what they know"
+        "--delete", metavar="IMAGE", help="unregister an image; jobs keep what they know"
     )
     program = parser.add_mutually_exclusive_group()
-    program.add_argument("--executable", metavar="PATH", help="the program to register")
+    program.add_argument("--executable", metavar="FILE", help="the program to register")
     program.add_argument("--module", metavar="MOD", help="the Python module to register")
     add("--refdata", metavar="ID", help="reference data that belongs to the image to register")
     add("--refdata-mount", metavar="P", help="where containers find it if jobs say nothing else")

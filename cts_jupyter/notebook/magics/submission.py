@@ -65,7 +65,7 @@ def add_submission_options(parser: CommandParser) -> None:
     add("--output-dir", metavar="DIR", help="the folder for outputs, such as bucket/results/")
     add("--memory", metavar="M", help="per container, such as 40GB")
     add("--runtime", metavar="T", type=duration, help="per container, such as 1h30m")
-    add("--cluster", metavar="S", help="the site; %%cts sites lists them")
+    add("--cluster", metavar="SITE", help="the site; %%cts sites lists them")
     add(
         "-n",
         "--containers",
@@ -76,7 +76,7 @@ def add_submission_options(parser: CommandParser) -> None:
     add("-c", "--cpus", metavar="CPUS", type=positive, help="per container")
     add("--env", metavar="K=V", type=key_value, action="append", help="an environment variable")
     add(
-        "--input-root", metavar="P", action="append",
+        "--input-root", metavar="DIR", action="append",
         help="keep the folders of inputs below this path instead of their base names",
     )  # fmt: skip
     add(
@@ -89,7 +89,11 @@ def add_submission_options(parser: CommandParser) -> None:
     add("--output-mount", metavar="P", help="where outputs are left (/output_files)")
     add("--refdata-mount", metavar="P", help="where reference data is in the container")
     add(
-        "--label", metavar="K=V", type=key_value, action="append", help="a label to find the job by"
+        "--label",
+        metavar="LABEL=V",
+        type=key_value,
+        action="append",
+        help="a label to find the job by",
     )
 
 
