@@ -1,18 +1,22 @@
 // The form for a new job in the main area, which is there again after a reload with what was filled in.
 
 import { ILayoutRestorer, type JupyterFrontEnd, type JupyterFrontEndPlugin } from "@jupyterlab/application";
-import { ICommandPalette, MainAreaWidget, WidgetTracker } from "@jupyterlab/apputils";
+import { ICommandPalette, MainAreaWidget, Notification, WidgetTracker } from "@jupyterlab/apputils";
 import { ILauncher } from "@jupyterlab/launcher";
 import { ReactWidget } from "@jupyterlab/ui-components";
+import type { ReadonlyPartialJSONObject } from "@lumino/coreutils";
 import { Suspense, lazy } from "react";
 
 import { TranslatorContext } from "../components/context";
-import { DraftStore } from "../store/draft";
+import { EMPTY_DRAFT } from "../rules/spec";
+import { asServiceError } from "../service/errors";
+import { DraftStore, readSaved } from "../store/draft";
 import { jobsIcon } from "./icon";
 import { JOB_ID } from "./mime";
 import { ICTS, NEW_JOB } from "./tokens";
 
 const NAMESPACE = "cts-form";
+const SAVE_MS = 1_000;
 
 // Loaded when a form is first opened.
 const Panel = lazy(async () => ({ default: (await import("../components/form/Panel")).Panel }));
@@ -24,11 +28,9 @@ class FormWidget extends MainAreaWidget<ReactWidget> {
   ) {
     const content = ReactWidget.create(
       <TranslatorContext.Provider value={tr}>
-        <div className="cts-form-view">
-          <Suspense fallback={<p className="cts-empty">{tr.__("Loading …")}</p>}>
-            <Panel draft={draft} jobs={store} service={name} open={open} />
-          </Suspense>
-        </div>
+        <Suspense fallback={<p className="cts-empty">{tr.__("Loading …")}</p>}>
+          <Panel draft={draft} jobs={store} service={name} open={open} />
+        </Suspense>
       </TranslatorContext.Provider>,
     );
     content.node.style.overflow = "auto";
@@ -67,17 +69,38 @@ export const form: JupyterFrontEndPlugin<void> = {
           },
         },
       },
-      execute: async ({ from }) => {
-        const draft = new DraftStore(cts.store.service);
+      execute: async ({ from, saved }) => {
+        const draft = new DraftStore(cts.store.service, EMPTY_DRAFT, tr);
+        const kept = readSaved(saved);
+        if (kept) draft.restore(kept);
         const widget = new FormWidget(cts, draft);
         await tracker.add(widget);
         shell.add(widget, "main");
         shell.activateById(widget.id);
-        if (typeof from === "string" && JOB_ID.test(from)) await draft.startFrom(from);
+        // Whatever is filled in is saved a moment later.
+        let timer: ReturnType<typeof setTimeout> | undefined;
+        const unwatch = draft.watch(() => {
+          clearTimeout(timer);
+          timer = setTimeout(() => void tracker.save(widget), SAVE_MS);
+        });
+        widget.disposed.connect(() => {
+          unwatch();
+          clearTimeout(timer);
+        });
+        if (typeof from !== "string" || !JOB_ID.test(from)) return;
+        try {
+          await draft.startFrom(from);
+        } catch (error) {
+          Notification.error(tr.__("Job %1 cannot be read: %2", from, asServiceError(error).message));
+        }
       },
     });
     palette?.addItem({ command: NEW_JOB, category: "CTS" });
     launcher?.add({ command: NEW_JOB, category: tr.__("Other"), rank: 99 });
-    void restorer?.restore(tracker, { command: NEW_JOB, name: ({ id }) => id });
+    void restorer?.restore(tracker, {
+      command: NEW_JOB,
+      name: ({ id }) => id,
+      args: ({ draft }) => ({ saved: draft.saved as unknown as ReadonlyPartialJSONObject }),
+    });
   },
 };

@@ -117,7 +117,9 @@ export function toNumber(text: string): number {
 
 /** The submission that a draft stands for, valid or not. */
 export function toSubmission(draft: Draft): Submission {
-  const { args, environment, roots, refdataMount } = draft;
+  const { args, environment, refdataMount } = draft;
+  // An empty root keeps whole paths; among others it is a line that is not written yet.
+  const roots = draft.roots.filter((root) => root || draft.roots.length === 1);
   return {
     cluster: draft.site as Submission["cluster"],
     image: draft.image.trim(),
@@ -135,7 +137,7 @@ export function toSubmission(draft: Draft): Submission {
     cpus: toNumber(draft.cpus),
     memory: Math.round(measure(draft.memory, MEMORY_UNITS)),
     runtime: toIso(measure(draft.runtime, RUNTIME_UNITS)),
-    ...(roots.length > 0 && { input_roots: [...roots] }),
+    ...(roots.length > 0 && { input_roots: roots }),
     output_dir: draft.outputDir.trim(),
     input_files: toFiles(draft),
     ...(draft.labels.length > 0 && {

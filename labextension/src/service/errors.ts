@@ -1,14 +1,17 @@
 // What a request can end with, besides an answer.
 
+import type { ErrorDetail } from "../api/types";
+
 /** Jupyter answered, but its own token for a service elsewhere is missing or refused. */
 const NO_SERVICE_TOKEN = 10000;
 
 export class ServiceError extends Error {
-  /** `status` is 0 where no server answered. */
+  /** `status` is 0 where no server answered; `detail` is what CTS answered. */
   constructor(
     readonly status: number,
     message: string,
     readonly appcode?: number,
+    readonly detail: Partial<ErrorDetail> = {},
   ) {
     super(message);
   }

@@ -18,7 +18,7 @@ async function failure(response: Response): Promise<ServiceError> {
   const fallback = `The service answered ${response.status}`;
   try {
     const { error } = (await response.json()) as Partial<ErrorEnvelope>;
-    return new ServiceError(response.status, error?.message ?? fallback, error?.appcode);
+    return new ServiceError(response.status, error?.message ?? fallback, error?.appcode, error);
   } catch {
     // Not an answer of CTS, but of a proxy, say: it has a status alone.
     return new ServiceError(response.status, fallback);
@@ -57,10 +57,7 @@ export class ServerService implements IService {
 
   put(path: string, body?: unknown): Promise<void> {
     return this.queued(async () => {
-      await this.send(this.url(path), {
-        method: "PUT",
-        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-      });
+      await this.send(this.url(path), { method: "PUT", ...(body !== undefined && withJson(body)) });
     });
   }
 
@@ -78,8 +75,7 @@ export class ServerService implements IService {
     return this.queued(async () => {
       const response = await this.send(this.url(path), {
         method: "POST",
-        body: JSON.stringify(body),
-        ...(key !== undefined && { headers: { "Idempotency-Key": key } }),
+        ...withJson(body, key === undefined ? {} : { "Idempotency-Key": key }),
       });
       return (await response.json()) as T;
     });
@@ -133,6 +129,11 @@ export class ServerService implements IService {
     if (!response.ok) throw await failure(response);
     return response;
   }
+}
+
+/** A body that is JSON and says so: of any other the service reads a text. */
+function withJson(body: unknown, headers: Record<string, string> = {}): RequestInit {
+  return { body: JSON.stringify(body), headers: { "Content-Type": "application/json", ...headers } };
 }
 
 function bodyOf(response: Response): ReadableStream<Uint8Array> {

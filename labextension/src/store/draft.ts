@@ -1,10 +1,27 @@
-// The draft of a job that a form shows: changed by a person or a notebook, and submitted once.
+// The draft of a job that a form shows: changed by a person or a notebook, checked as it changes, and submitted once.
 
-import type { Job, Submitted } from "../api/types";
+import type { DraftCheck, Job, Problem, Submitted } from "../api/types";
+import { suggestFolder } from "../rules/folders";
+import {
+  type CheckFacts,
+  type Fault,
+  faultsOf,
+  problemsOf,
+  toChecked,
+  withProblems,
+} from "../rules/problems";
 import { type Draft, EMPTY_DRAFT, toDraft, toSubmission } from "../rules/spec";
+import type { Translator } from "../rules/translator";
+import { english } from "../rules/translator";
 import { type ServiceError, asServiceError } from "../service/errors";
 import { newKey } from "../service/key";
 import type { IService } from "../service/port";
+import { type Catalogue, EMPTY_CATALOGUE, loadCatalogue } from "./catalogue";
+
+/** How long after the last change a draft is checked, in ms. */
+export const CHECK_MS = 600;
+/** How long until a service that could not be reached is asked again, in ms. */
+export const RETRY_MS = 5_000;
 
 /** How far a submission is. */
 export type Sent =
@@ -15,50 +32,126 @@ export type Sent =
   | { readonly phase: "refused"; readonly error: ServiceError }
   | { readonly phase: "done"; readonly jobId: string; readonly wasLost: boolean };
 
+/** What the service says of a draft. */
+export interface Check {
+  /** "missing": this service cannot check; "waiting": too little is filled in. */
+  readonly phase: "waiting" | "running" | "done" | "failed" | "missing";
+  /** Of the latest answer. */
+  readonly problems: readonly Problem[];
+  readonly facts: CheckFacts | null;
+  readonly error: ServiceError | null;
+}
+
 /** A form as it is known; a new object at each change. */
 export interface DraftView {
   readonly draft: Draft;
+  /** What is wrong with it, with what the service found at the latest check. */
+  readonly faults: readonly Fault[];
+  readonly catalogue: Catalogue;
+  readonly isLoading: boolean;
+  readonly check: Check;
   readonly sent: Sent;
+  /** The service could not be reached; it is asked again. */
+  readonly isOffline: boolean;
+}
+
+/** Files that are kept for after a reload; of more, none. */
+export const MAX_SAVED = 1_000;
+
+export interface SavedForm {
+  readonly draft: Draft;
+  /** Of a submission that was sent. */
+  readonly key?: string;
+  readonly jobId?: string;
+}
+
+/** Returns a form that was kept, if it is one of this version. */
+export function readSaved(saved: unknown): SavedForm | null {
+  const { draft, key, jobId } = (saved ?? {}) as Record<string, unknown>;
+  if (typeof draft !== "object" || draft === null) return null;
+  const given = draft as Record<string, unknown>;
+  const isSame = Object.entries(EMPTY_DRAFT).every(
+    ([name, value]) =>
+      typeof given[name] === typeof value && Array.isArray(given[name]) === Array.isArray(value),
+  );
+  if (!isSame) return null;
+  return {
+    draft: draft as Draft,
+    ...(typeof key === "string" && { key }),
+    ...(typeof jobId === "string" && { jobId }),
+  };
 }
 
 const READY: Sent = { phase: "ready" };
+const UNCHECKED: Check = { phase: "waiting", problems: [], facts: null, error: null };
 
 export class DraftStore {
   private state: DraftView;
   private readonly callbacks = new Set<() => void>();
   /** The submission that was sent last, and the key that makes it the same one if it is sent again. */
   private request: { text: string; key: string } | null = null;
+  /** The output folder that was suggested last; one that a person wrote is left alone. */
+  private suggested = "";
+  private begun = new Date();
+  private timer: ReturnType<typeof setTimeout> | undefined;
+  private retry: ReturnType<typeof setTimeout> | undefined;
+  private isChecking = false;
+  private isStale = false;
 
   constructor(
     readonly service: IService,
     draft: Draft = EMPTY_DRAFT,
+    private readonly tr: Translator = english,
   ) {
-    this.state = { draft, sent: READY };
+    this.state = {
+      draft,
+      faults: faultsOf(draft, [], tr),
+      catalogue: EMPTY_CATALOGUE,
+      isLoading: true,
+      check: UNCHECKED,
+      sent: READY,
+      isOffline: false,
+    };
   }
 
   get view(): DraftView {
     return this.state;
   }
 
-  /** Calls back at each change; returns what ends it. */
+  /** Calls back at each change, and asks the service meanwhile; returns what ends it. */
   watch(callback: () => void): () => void {
     this.callbacks.add(callback);
-    return () => this.callbacks.delete(callback);
+    if (this.callbacks.size === 1) void this.load();
+    return () => {
+      this.callbacks.delete(callback);
+      if (this.callbacks.size) return;
+      clearTimeout(this.timer);
+      clearTimeout(this.retry);
+    };
   }
 
   /** Changes the draft, unless it is being submitted. */
   change(changes: Partial<Draft>): void {
     if (isFrozen(this.state.sent)) return;
-    this.set({ draft: { ...this.state.draft, ...changes }, sent: READY });
+    this.set({ draft: this.fill({ ...this.state.draft, ...changes }), sent: READY });
+    this.later(CHECK_MS);
   }
 
   /** Begins anew. */
   reset(draft: Draft = EMPTY_DRAFT): void {
     this.request = null;
-    this.set({ draft, sent: READY });
+    this.suggested = "";
+    this.begun = new Date();
+    this.set({ draft: this.fill(draft), sent: READY, check: UNCHECKED });
+    this.later(0);
   }
 
-  /** Begins with what a job was submitted with. Rejects with ServiceError. */
+  /** Begins anew with the same draft, and another output folder. */
+  another(): void {
+    this.reset({ ...this.state.draft, outputDir: "" });
+  }
+
+  /** Begins with what a job was submitted with, and an output folder of its own. Rejects with ServiceError. */
   async startFrom(id: string): Promise<void> {
     const job = await this.service.get<Job>(`jobs/${encodeURIComponent(id)}`);
     const { input_files: files, ...rest } = job.job_input;
@@ -68,7 +161,31 @@ export class DraftStore {
       const { file, data_id } = one;
       return data_id === undefined ? { file } : { file, data_id };
     });
-    this.reset(toDraft({ ...rest, input_files: now, labels: job.labels ?? {} }));
+    const draft = toDraft({ ...rest, input_files: now, labels: job.labels ?? {} });
+    this.reset({ ...draft, outputDir: "" });
+  }
+
+  /** What a page keeps of the form, so that it is there again after a reload. */
+  get saved(): SavedForm {
+    const { draft, sent } = this.state;
+    return {
+      draft: draft.files.length <= MAX_SAVED ? draft : { ...draft, files: [], details: {} },
+      ...(this.request && { key: this.request.key }),
+      ...(sent.phase === "done" && { jobId: sent.jobId }),
+    };
+  }
+
+  /** Goes on with a form that was kept. */
+  restore({ draft, key, jobId }: SavedForm): void {
+    this.reset(draft);
+    // If its answer was lost with the page, the same submission is still the same job.
+    if (key !== undefined) this.request = { text: JSON.stringify(toSubmission(draft)), key };
+    if (jobId !== undefined) this.set({ sent: { phase: "done", jobId, wasLost: false } });
+  }
+
+  /** Checks the draft now. */
+  checkNow(): void {
+    this.later(0);
   }
 
   /** Submits the draft; a second call, or one after a lost answer, makes no second job. */
@@ -83,20 +200,100 @@ export class DraftStore {
     try {
       const { job_id: jobId } = await this.service.post<Submitted>("jobs", submission, this.request.key);
       this.set({ sent: { phase: "done", jobId, wasLost } });
-    } catch (error) {
-      const failure = asServiceError(error);
-      this.set({ sent: { phase: failure.isOffline ? "lost" : "refused", error: failure } });
+    } catch (caught) {
+      const error = asServiceError(caught);
+      this.set({ sent: { phase: error.isOffline ? "lost" : "refused", error } });
     }
   }
 
-  /** Lets the draft be changed although the last submission had no answer. */
+  /** Lets the draft be changed although its submission had no answer. */
   giveUp(): void {
     if (this.state.sent.phase === "lost") this.set({ sent: READY });
   }
 
+  /** The draft with what follows from it and the catalogue, where a person chose nothing else. */
+  private fill(draft: Draft): Draft {
+    const { sites, jobs } = this.state.catalogue;
+    const open = sites.filter(({ active, available }) => active && available).map(({ cluster }) => cluster);
+    const site = draft.site || (open.find((name) => name === jobs[0]?.job_input.cluster) ?? open[0] ?? "");
+    if (draft.outputDir !== this.suggested) return { ...draft, site };
+    this.suggested = suggestFolder(draft.image, draft.files, this.state.catalogue, this.begun);
+    return { ...draft, site, outputDir: this.suggested };
+  }
+
+  private async load(): Promise<void> {
+    try {
+      const catalogue = await loadCatalogue(this.service);
+      this.set({ catalogue, isLoading: false, isOffline: false });
+      if (!isFrozen(this.state.sent)) this.set({ draft: this.fill(this.state.draft) });
+      this.later(0);
+    } catch (error) {
+      this.failed(asServiceError(error));
+    }
+  }
+
+  private later(ms: number): void {
+    clearTimeout(this.timer);
+    if (!this.callbacks.size) return;
+    this.timer = setTimeout(() => void this.check(), ms);
+  }
+
+  private failed(error: ServiceError): void {
+    this.set({ check: { ...this.state.check, phase: "failed", error }, isOffline: error.isOffline });
+    clearTimeout(this.retry);
+    if (!error.isOffline || !this.callbacks.size) return;
+    this.retry = setTimeout(() => void (this.state.isLoading ? this.load() : this.check()), RETRY_MS);
+  }
+
+  private async check(): Promise<void> {
+    const { draft, catalogue, sent } = this.state;
+    if (isFrozen(sent)) return;
+    if (this.isChecking) {
+      this.isStale = true;
+      return;
+    }
+    const submission = toChecked(draft, faultsOf(draft, catalogue.sites, this.tr));
+    if (!submission) {
+      this.set({ check: UNCHECKED });
+      return;
+    }
+    this.isChecking = true;
+    this.set({ check: { ...this.state.check, phase: "running" } });
+    try {
+      this.set({ check: await this.ask(submission), isOffline: false });
+    } catch (error) {
+      this.failed(asServiceError(error));
+    } finally {
+      this.isChecking = false;
+      if (this.isStale) this.later(0);
+      this.isStale = false;
+    }
+  }
+
+  private async ask(submission: object): Promise<Check> {
+    if (!(await this.service.knows("POST", "/jobs/check", "all"))) return { ...UNCHECKED, phase: "missing" };
+    try {
+      const path = "jobs/check?all=true&containers=0";
+      const { problems, ...facts } = await this.service.post<DraftCheck>(path, submission);
+      return { phase: "done", problems, facts, error: null };
+    } catch (caught) {
+      const error = asServiceError(caught);
+      const details = error.detail.request_validation_detail;
+      if (!details) throw error;
+      return { phase: "done", problems: problemsOf(details), facts: null, error: null };
+    }
+  }
+
   private set(changes: Partial<DraftView>): void {
-    this.state = { ...this.state, ...changes };
+    const state = { ...this.state, ...changes };
+    this.state = { ...state, faults: this.judge(state) };
     for (const callback of [...this.callbacks]) callback();
+  }
+
+  private judge({ draft, catalogue, check, sent }: DraftView): readonly Fault[] {
+    const refused = sent.phase === "refused" ? (sent.error.detail.request_validation_detail ?? []) : [];
+    const found = [...check.problems, ...problemsOf(refused)];
+    return withProblems(faultsOf(draft, catalogue.sites, this.tr), found);
   }
 }
 

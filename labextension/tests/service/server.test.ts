@@ -121,3 +121,19 @@ it("takes a service without a description for one that lacks what is asked for",
     false,
   );
 });
+
+it("says that what it sends is JSON", async () => {
+  const sent: RequestInit[] = [];
+  const asking = service((_, init) => {
+    sent.push(init);
+    return Promise.resolve(json({}));
+  });
+  await asking.put("jobs/last_look", { until: 1 });
+  await asking.put("jobs/1/cancel");
+  await asking.post("jobs", { image: "x" }, "key");
+  expect(sent.map(({ body, headers }) => [body, headers])).toEqual([
+    ['{"until":1}', { "Content-Type": "application/json" }],
+    [undefined, undefined],
+    ['{"image":"x"}', { "Content-Type": "application/json", "Idempotency-Key": "key" }],
+  ]);
+});

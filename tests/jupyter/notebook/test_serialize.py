@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import tempfile
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from cts_jupyter.notebook.magics.yaml_cell import load_cell
 from cts_jupyter.notebook.serialize import SerializeError, as_line, as_python, as_yaml
 from tests.harness.arguments import argument_lists, text
 from tests.harness.factories import make_image
+from tests.harness.paths import ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -204,3 +206,19 @@ def test_data_id_with_a_line_break_needs_yaml(tmp_path):
 def test_folder_as_input_needs_tsv():
     with pytest.raises(SerializeError):
         as_line({"image": "a", "params": {}, "input_files": ["data/x/"], "output_dir": "data/o"})
+
+
+@pytest.mark.parametrize(
+    "written", json.loads((ROOT / "labextension" / "tests" / "code.json").read_text())
+)
+def test_code_of_the_form_submits_what_it_was_made_of(written):
+    wanted = Submission.model_validate(written["submission"])
+    cell = written["yaml"].removeprefix("%%cts submit\n")
+    from_cell = submission_from_yaml(load_cell(cell, NOTHING)).body
+    assert Submission.model_validate(from_cell) == wanted
+    calls: list[dict] = []
+    _, _, call = written["python"].partition("from cts_jupyter import submit\n")
+    exec(call, {"submit": lambda **fields: calls.append(fields)})
+    assert [Submission.model_validate(fields) for fields in calls] == [wanted]
+    sent = written["curl"].split("<<'END'\n")[1].removesuffix("END\n")
+    assert Submission.model_validate_json(sent) == wanted

@@ -1,0 +1,203 @@
+import { afterEach, beforeEach, expect, it, vi } from "vitest";
+
+import { EMPTY_DRAFT, type Draft, toDraft } from "../../src/rules/spec";
+import { ServiceError } from "../../src/service/errors";
+import { CHECK_MS, DraftStore, MAX_SAVED, RETRY_MS, readSaved } from "../../src/store/draft";
+import { preview } from "../jobs";
+import { offer } from "../service/catalogue";
+import { ScriptedService } from "../service/scripted";
+
+const CHECK = "POST jobs/check?all=true&containers=0";
+const CHECKED = {
+  containers: [],
+  input_file_count: 2,
+  input_bytes: 20,
+  cpu_hours: 1,
+  warnings: [],
+  problems: [],
+};
+const GOOD = toDraft({
+  image: "host/tool:latest",
+  cluster: "local",
+  input_files: ["data/in/a", "data/in/b"],
+  output_dir: "data/out/",
+});
+
+let service: ScriptedService;
+beforeEach(() => {
+  vi.useFakeTimers();
+  service = new ScriptedService();
+  offer(service);
+  service.answers.set(CHECK, CHECKED);
+});
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+async function open(draft: Draft = EMPTY_DRAFT): Promise<DraftStore> {
+  const store = new DraftStore(service, draft);
+  store.watch(() => undefined);
+  await vi.advanceTimersByTimeAsync(CHECK_MS);
+  return store;
+}
+
+const checks = (): number => service.asked.filter((path) => path === CHECK).length;
+
+it("chooses an open site, and suggests an output folder until one is written", async () => {
+  const store = await open();
+  expect(store.view.draft.site).toBe("local");
+  store.change({ image: "host/tool:latest" });
+  store.change({ files: ["data/in/a"] });
+  expect(store.view.draft.outputDir).toMatch(/^data\/ana\/tool\/[\d-]+\/$/);
+  store.change({ outputDir: "data/mine/" });
+  store.change({ image: "host/other" });
+  expect(store.view.draft.outputDir).toBe("data/mine/");
+});
+
+it("checks once after the last change, and not before enough is filled in", async () => {
+  const store = await open();
+  expect([checks(), store.view.check.phase]).toEqual([0, "waiting"]);
+  store.change({ files: ["data/in/a"] });
+  store.change({ image: "host/tool:latest" });
+  store.change({ cpus: "2" });
+  await vi.advanceTimersByTimeAsync(CHECK_MS);
+  expect([checks(), store.view.check.phase]).toEqual([1, "done"]);
+  expect(service.posted[0]?.body).toMatchObject({ cpus: 2, input_files: ["data/in/a"] });
+});
+
+it("checks again what changed during a check", async () => {
+  const store = await open(GOOD);
+  let answer = (): void => undefined;
+  service.answers.set(
+    CHECK,
+    () =>
+      new Promise(
+        (resolve) =>
+          (answer = () => {
+            resolve(CHECKED);
+          }),
+      ),
+  );
+  store.change({ cpus: "2" });
+  await vi.advanceTimersByTimeAsync(CHECK_MS);
+  store.change({ cpus: "3" });
+  await vi.advanceTimersByTimeAsync(CHECK_MS);
+  const before = checks();
+  answer();
+  await vi.advanceTimersByTimeAsync(0);
+  expect(checks()).toBe(before + 1);
+  expect(service.posted.at(-1)?.body).toMatchObject({ cpus: 3 });
+});
+
+it("shows what the service found at its field", async () => {
+  const problem = { loc: ["body", "input_files", 1], message: "No checksum" };
+  service.answers.set(CHECK, { ...CHECKED, problems: [problem] });
+  const store = await open(GOOD);
+  expect(store.view.faults).toEqual([{ place: ["input_files", 1], message: "No checksum", hint: undefined }]);
+  const detail = {
+    request_validation_detail: [{ type: "", loc: ["body", "image"], msg: "Value error, Odd" }],
+  };
+  service.answers.set(CHECK, new ServiceError(400, "Invalid", 30010, detail));
+  store.change({ cpus: "2" });
+  await vi.advanceTimersByTimeAsync(CHECK_MS);
+  expect(store.view.faults).toMatchObject([{ place: ["image"], message: "Odd" }]);
+});
+
+it("does not ask a service that cannot check", async () => {
+  service.lacks.add("/jobs/check all");
+  const store = await open(GOOD);
+  expect([checks(), store.view.check.phase]).toEqual([0, "missing"]);
+});
+
+it("makes one job, however often it is submitted", async () => {
+  const store = await open(GOOD);
+  service.answers.set("POST jobs", { job_id: "1" });
+  await Promise.all([store.submit(), store.submit()]);
+  await store.submit();
+  expect(store.view.sent).toEqual({ phase: "done", jobId: "1", wasLost: false });
+  expect(service.asked.filter((path) => path === "POST jobs")).toHaveLength(1);
+});
+
+it("asks again with the same key after a lost answer, and keeps the draft as it was sent", async () => {
+  const store = await open(GOOD);
+  service.answers.set("POST jobs", new ServiceError(0, "Away"));
+  await store.submit();
+  expect(store.view.sent.phase).toBe("lost");
+  store.change({ cpus: "7" });
+  expect(store.view.draft.cpus).toBe("1");
+  service.answers.set("POST jobs", { job_id: "1" });
+  await store.submit();
+  expect(store.view.sent).toEqual({ phase: "done", jobId: "1", wasLost: true });
+  const [first, second] = service.posted.filter(({ path }) => path === "jobs");
+  expect(first).toEqual(second);
+  expect(first?.key).toMatch(/^[0-9a-f]{32}$/);
+});
+
+it("takes another key for another submission", async () => {
+  const store = await open(GOOD);
+  service.answers.set("POST jobs", new ServiceError(503, "Away"));
+  await store.submit();
+  store.giveUp();
+  store.change({ cpus: "7" });
+  await store.submit();
+  const [first, second] = service.posted.filter(({ path }) => path === "jobs");
+  expect(first?.key).not.toBe(second?.key);
+});
+
+it("says why a submission was refused, and lets it be changed", async () => {
+  const store = await open(GOOD);
+  service.answers.set("POST jobs", new ServiceError(400, "Too much", 30001));
+  await store.submit();
+  expect(store.view.sent).toMatchObject({ phase: "refused", error: { message: "Too much" } });
+  store.change({ cpus: "2" });
+  expect(store.view.sent.phase).toBe("ready");
+});
+
+it("is offline while the service is away, and loses nothing", async () => {
+  service.answers.set("images", new ServiceError(0, "Away"));
+  const store = await open(GOOD);
+  expect(store.view.isOffline).toBe(true);
+  store.change({ cpus: "2" });
+  offer(service);
+  await vi.advanceTimersByTimeAsync(RETRY_MS);
+  expect(store.view.isOffline).toBe(false);
+  expect(store.view.draft.cpus).toBe("2");
+  expect(store.view.catalogue.images).toHaveLength(1);
+});
+
+it("starts from a job, with its inputs as they are now and a folder of its own", async () => {
+  const store = await open();
+  const job = preview({ id: "old", labels: { study: "soil" } });
+  const files = [{ file: "data/in/a", crc64nvme: "ikLs7sFMNGo=", data_id: "1" }];
+  service.answers.set("jobs/old", { ...job, job_input: { ...job.job_input, input_files: files } });
+  await store.startFrom("old");
+  const { draft } = store.view;
+  expect([draft.image, draft.memory, draft.labels[0]?.text]).toEqual([
+    "host/tool:1",
+    { amount: "40", unit: "GB" },
+    "soil",
+  ]);
+  expect(draft.details).toEqual({ "data/in/a": { data_id: "1" } });
+  expect(draft.outputDir).toMatch(/^data\/ana\/tool\//);
+});
+
+it("is there again after a reload, as the same submission", async () => {
+  const store = await open(GOOD);
+  service.answers.set("POST jobs", new ServiceError(0, "Away"));
+  await store.submit();
+  const kept = readSaved(JSON.parse(JSON.stringify(store.saved)));
+  const again = new DraftStore(service);
+  if (kept) again.restore(kept);
+  expect(again.view.draft).toEqual(GOOD);
+  await again.submit();
+  const sent = service.posted.filter(({ path }) => path === "jobs");
+  expect(sent).toHaveLength(2);
+  expect(sent[0]).toEqual(sent[1]);
+});
+
+it("keeps no long list of files, and takes nothing that is not a form", async () => {
+  const files = Array.from({ length: MAX_SAVED + 1 }, (_, n) => `data/in/${n}`);
+  const store = await open({ ...GOOD, files });
+  expect(store.saved.draft.files).toEqual([]);
+  for (const odd of [null, 1, {}, { draft: { ...GOOD, files: "x" } }]) expect(readSaved(odd)).toBeNull();
+});

@@ -1,0 +1,64 @@
+"""The form for a new job, in a real JupyterLab without a kernel, against the real engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from tests.harness.browser import LAB_TOKEN, LONG, LabHarness, expect_state
+from tests.harness.labextension import SOURCES
+
+AXE = SOURCES / "node_modules" / "axe-core" / "axe.min.js"
+PATHS = "\n".join(f"data/in/{n}.txt" for n in range(4))
+
+
+@pytest.fixture
+def new_job(lab: LabHarness, page: Page) -> Callable[[], Locator]:
+    """Open JupyterLab, and the form by the button of the sidebar."""
+
+    def open_() -> Locator:
+        page.goto(f"{lab.url}/lab?token={LAB_TOKEN}&reset")
+        page.wait_for_function("window.jupyterapp?.restored.then(() => true)")
+        page.evaluate("window.jupyterapp.commands.execute('cts:show-jobs')")
+        page.locator(".cts-sidebar").get_by_role("button", name="New job").click(timeout=LONG)
+        form = page.get_by_role("form", name="New job")
+        expect(form).to_be_visible(timeout=LONG)
+        return form
+
+    return open_
+
+
+def fill(form: Locator, folder: str) -> None:
+    """Fill in a job of the tests' tool that ends at once."""
+    form.get_by_label("Paths of files, one a line").fill(PATHS)
+    form.get_by_label("Image").fill("host/tool:latest")
+    form.get_by_role("button", name="+ Text").click()
+    form.get_by_label("Argument 1, text").fill("work 0.1 /output_files/o_<n>.txt")
+    form.get_by_role("button", name="Split", exact=True).click()
+    form.get_by_label("Containers", exact=True).fill("2")
+    form.get_by_label("Memory each").fill("50")
+    form.get_by_label("Unit of memory").select_option("MB")
+    form.get_by_label("Output folder").fill(folder)
+
+
+def test_a_job_is_made_without_a_kernel(lab, new_job, page, shot):
+    form = new_job()
+    shot("form-empty")
+    fill(form, "data/out/by-form/")
+    expect(form.get_by_label("Command line of container 0")).to_contain_text(
+        "work 0.1 /output_files/o_0.txt"
+    )
+    expect(form.locator(".cts-check")).to_contain_text("Ready to submit", timeout=LONG)
+    expect(form).to_contain_text("✓ Empty")
+    shot("form-ready")
+    # A double click makes one job.
+    form.get_by_role("button", name="Submit 2 containers").dblclick()
+    card = page.locator(".cts-panel .cts-card")
+    expect_state(card, "Done")
+    expect(card.locator(".cts-outputs tbody tr")).to_have_count(2)
+    with lab.client() as client:
+        jobs = [job for job in client.jobs() if job.job_input.output_dir == "data/out/by-form/"]
+        assert len(jobs) == 1
+        assert jobs[0].job_input.memory == 50_000_000
