@@ -53,6 +53,7 @@ _COLUMNS: Sequence[Column[Job]] = [
     Column("took", lambda j: format_seconds(_elapsed_seconds(j)), _elapsed_seconds, is_number=True),
     Column("outputs in", lambda j: j.summary.job_input.output_dir),
     Column("labels", _labels, lambda j: dict(j.summary.labels), is_below=True),
+    Column("waits for", lambda j: j.summary.waits_for or "", lambda j: j.summary.waits_for, is_below=True),
     Column("error", lambda j: formatting.first_line(j.summary.error or ""), lambda j: j.summary.error,
            is_below=True),
 ]  # fmt: skip

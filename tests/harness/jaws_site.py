@@ -23,6 +23,7 @@ from cts_core.sites.jaws.facility import Facility
 from cts_core.sites.jaws.layout import Machine
 from cts_core.sites.jaws.setup import JAWSSetup
 from cts_core.sites.jaws.site import JAWSSite
+from cts_core.sites.site import Site
 from cts_core.states import TERMINAL, JobState
 from tests.harness.engine import TIMEOUT_SECONDS, EngineHarness
 from tests.harness.factories import make_image
@@ -49,6 +50,13 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(facility, "_PAUSES", (0.2,))
     monkeypatch.setattr(facility, "STATUS_SECONDS", 0.3)
     monkeypatch.setattr(facility, "SITE_SECONDS", 0.3)
+
+
+async def wait_until_available(*sites: Site) -> None:
+    """Wait until NERSC and JAWS were reached, and are up."""
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        while not all([(await site.describe()).available for site in sites]):
+            await asyncio.sleep(0.05)
 
 
 @dataclass
@@ -130,9 +138,7 @@ class JAWSServer:
         return await self.harness.submit(names, **{**given, **changes})
 
     async def wait_until_available(self) -> None:
-        async with asyncio.timeout(TIMEOUT_SECONDS):
-            while not all([(await site.describe()).available for site in self.sites]):
-                await asyncio.sleep(0.05)
+        await wait_until_available(*self.sites)
 
     async def wait_until_staged(self, refdata_id: str) -> AdminReferenceData:
         """Return reference data once its staging has ended at every site."""

@@ -60,6 +60,8 @@ class Sandbox:
     programs: Mapping[str, Path] = field(default_factory=dict)
     """What images would have, by its path in the container."""
     environment: Mapping[str, str] = field(default_factory=dict)
+    folders: Sequence[Bind] = ()
+    """What containers see besides, as none would at JAWS."""
 
     def command(self, name: str, image: str, binds: Sequence[Bind], folder: str) -> list[str]:
         with or_skip():

@@ -194,7 +194,12 @@ class JAWS:
         names = {"active_only", "delta_days", "site_id", "result"}
         if headers["Content-Type"] != "application/x-www-form-urlencoded" or set(form) != names:
             raise RefusalError(422, "a search is a form")
-        return [{"id": run.id, "tag": run.tag, "status": run.status} for run in self.runs.values()]
+        is_asked = {"True": lambda run: run.status != "done", "False": lambda _: True}
+        return [
+            {"id": run.id, "tag": run.tag, "status": run.status}
+            for run in self.runs.values()
+            if is_asked[form["active_only"][0]](run)
+        ]
 
 
 @pytest.fixture

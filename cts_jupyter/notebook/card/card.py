@@ -103,6 +103,8 @@ def card_text(card: CardData) -> str:
         f"  {card.user} at {card.service}; {format_request(card)}",
         f"  {format_progress(card.counts, card.containers)}",
     ]
+    if card.waits_for is not None:
+        lines.append(f"  {card.waits_for}")
     if usage := format_usage(card):
         lines.append(f"  {usage}")
     lines += [f"  {line}" for line in format_failure(card)]
@@ -167,6 +169,8 @@ def card_html(card: CardData) -> str:
         _fact(format_progress(card.counts, card.containers)),
         _fact(format_request(card)),
     ]
+    if card.waits_for is not None:
+        parts.append(_fact(card.waits_for))
     if usage := format_usage(card):
         parts.append(_fact(usage))
     parts += [_fact(line) for line in format_failure(card)]

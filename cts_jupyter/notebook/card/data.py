@@ -38,6 +38,8 @@ class CardData:
     output_dir: str
     outputs: Sequence[tuple[str, str]] = ()
     """Path and CRC64/NVME."""
+    waits_for: str | None = None
+    """What keeps a live job from going on."""
     warnings: Sequence[str] = ()
     reasons: Sequence[Reason] = ()
     """Why it failed."""
@@ -115,6 +117,7 @@ def card_data(
         cluster=request.cluster,
         output_dir=request.output_dir,
         outputs=[(output.file, output.crc64nvme or "") for output in outputs_of(job)],
+        waits_for=job.waits_for,
         warnings=job.warnings,
         reasons=reasons,
         max_memory=job.max_memory,

@@ -73,7 +73,8 @@ def _lines(
         yield f"{format_progress(counts, details.job_input.num_containers)}."
         if details.waits_for is not None:
             yield f"{details.waits_for.rstrip('.')}."
-        yield from _site_trouble(session, details.job_input.cluster)
+        else:
+            yield from _site_trouble(session, details.job_input.cluster)
     yield from _failures(why)
     for warning in details.warnings:
         yield f"Warning: {warning}"

@@ -53,6 +53,13 @@ def test_card_as_text():
     ]
 
 
+def test_card_of_a_job_that_waits_says_what_for():
+    waits = "NERSC is down until 2026-12-01 18:00 UTC: <maintenance>. Your job waits and goes on by itself"
+    waiting = card(state="created", outputs=(), counts={"created": 2}, waits_for=waits)
+    assert f"  {waits}" in card_text(waiting).splitlines()
+    assert html.escape(waits) in card_html(waiting)
+
+
 def test_memory_that_is_needed_and_cpu_efficiency():
     text = card_text(
         card(max_memory=722_000_000, max_anonymous_memory=2_000_000, cpu_hours=0.5, cpu_factor=0.25)
