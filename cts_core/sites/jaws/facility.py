@@ -11,7 +11,7 @@ import json
 import logging
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -87,8 +87,20 @@ class Facility:
         task_seconds: float = _TASK_SECONDS,
         look_seconds: float = LOOK_SECONDS,
     ) -> None:
-        """Raise ConfigError if the helper could not run elsewhere."""
+        """Raise ConfigError if the helper could not run elsewhere, and for paths that could not stand in commands."""
         self.setup = setup
+        self._paths = Layout(
+            group=setup.group,
+            user=setup.user,
+            # NERSC tells it later; until then only paths are asked for that are elsewhere.
+            scratch={},
+            staging={
+                Machine.DTNS: setup.staging_dir_dtn,
+                Machine.PERLMUTTER: setup.staging_dir_perlmutter,
+            },
+            refdata_root=setup.refdata_root,
+            code_root=setup.remote_code_dir,
+        )
         self.lookout = Lookout(self, seconds=look_seconds)
         self._task_seconds = task_seconds
         self._archive = pack_code()
@@ -130,7 +142,6 @@ class Facility:
         self._users += 1
         if self._users > 1:
             return
-        self._make_layout("/scratch", "/scratch")
         await asyncio.to_thread(read_key, self.setup.sfapi_cred_path)
         if self.setup.looks_only:
             self._problem = Availability()
@@ -175,26 +186,16 @@ class Facility:
             archive = f"{code}.{uuid.uuid4().hex}.tgz"
             await self.sfapi.upload(Machine.DTNS, archive, self._archive)
             await self.command(Machine.DTNS, commands.unpack_code(archive, code))
-        config = self._make_layout("/scratch", "/scratch").jaws_config
+        config = self._paths.jaws_config
         told_there = await self.command(Machine.PERLMUTTER, commands.prepare_perlmutter(config))
         content = commands.jaws_config(setup.jaws_token.get_secret_value(), setup.jaws_group)
         await self.sfapi.upload(Machine.PERLMUTTER, config, content)
         await self.check_token()
-        self._layout = self._make_layout(commands.scratch_in(told), commands.scratch_in(told_there))
-
-    def _make_layout(self, dtns: str, perlmutter: str) -> Layout:
-        setup = self.setup
-        return Layout(
-            group=setup.group,
-            user=setup.user,
-            scratch={Machine.DTNS: dtns, Machine.PERLMUTTER: perlmutter},
-            staging={
-                Machine.DTNS: setup.staging_dir_dtn,
-                Machine.PERLMUTTER: setup.staging_dir_perlmutter,
-            },
-            refdata_root=setup.refdata_root,
-            code_root=setup.remote_code_dir,
-        )
+        scratch = {
+            Machine.DTNS: commands.scratch_in(told),
+            Machine.PERLMUTTER: commands.scratch_in(told_there),
+        }
+        self._layout = replace(self._paths, scratch=scratch)
 
     async def check_token(self) -> None:
         """Raise JAWSError unless the token of JAWS is of the user that the settings name."""
@@ -271,7 +272,7 @@ class Facility:
 
     @property
     def _code_folder(self) -> str:
-        return self._make_layout("/scratch", "/scratch").code(self._version)
+        return self._paths.code(self._version)
 
     def nersc(self) -> Availability:
         """Return whether NERSC can be used, as far as it is known now."""

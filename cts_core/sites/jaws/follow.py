@@ -63,6 +63,8 @@ class Followed:
     folder: str
     """On the DTNs."""
     run: SeenRun | None = None
+    status: str | None = None
+    """JAWS's word for how far the run is."""
     asked: int = 0
     """How often JAWS was asked for the run."""
     ask_at: float = field(default_factory=lambda: time.monotonic() + ASK_SECONDS[0])

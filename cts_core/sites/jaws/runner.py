@@ -222,7 +222,7 @@ class StepRunner:
         if run is None:
             followed.run = SeenRun(is_gone=True)
             return
-        end = run.end
+        followed.status, end = run.status, run.end
         was_cancelled = end is RunEnd.SYSTEM_ERROR and await self._facility.central.was_cancelled(
             run_id
         )

@@ -66,6 +66,11 @@ NUDGED_SECONDS = 10.0
 """Between two looks at one job that somebody has asked for."""
 MAX_TASKS = 300
 """Containers of one run that JAWS runs at once."""
+WAITS_AT_JAWS = (
+    "The run of the job waits at JAWS, which runs at most 200 runs of this service at once"
+)
+_READY = "ready"
+"""JAWS's word for a run that waits for its turn."""
 _FORGET_SECONDS = 600.0
 """After which a job is forgotten that nobody polls: it has ended, or another server drives it."""
 _TOLD_FAILURES = 3
@@ -160,9 +165,10 @@ class JAWSSite(Site):
     def waits_for(self, job: JobSummary) -> str | None:
         if sentence := waiting_sentence(self.facility.known(self.cluster)):
             return sentence
-        if self._failing.failures(job.id) < _TOLD_FAILURES:
-            return None
-        return "A step of the job at NERSC does not succeed yet. It is tried again by itself"
+        if self._failing.failures(job.id) >= _TOLD_FAILURES:
+            return "A step of the job at NERSC does not succeed yet. It is tried again by itself"
+        followed = self._followed.get(job.id)
+        return WAITS_AT_JAWS if followed is not None and followed.status == _READY else None
 
     @override
     async def survey(self) -> Survey:

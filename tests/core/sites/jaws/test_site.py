@@ -15,6 +15,7 @@ from cts_core.model.job import Job
 from cts_core.model.refdata import ReferenceDataState
 from cts_core.sites.jaws import commands, steps
 from cts_core.sites.jaws.layout import Machine
+from cts_core.sites.jaws.site import WAITS_AT_JAWS
 from cts_core.states import TERMINAL, JobState
 from cts_core.worker.checksum import crc64nvme_text
 from tests.harness.engine import TIMEOUT_SECONDS
@@ -225,6 +226,7 @@ async def test_cancel(world: JAWSWorld):
         world.sites.is_held = True
         job_id = await server.submit(["a"])
         await server.wait_until_state(job_id, JobState.JOB_SUBMITTED)
+        await server.wait_for_reason(job_id, WAITS_AT_JAWS)
         await engine.jobs.cancel(user, job_id)
         assert (await server.harness.wait_until_ended(job_id)).state is JobState.CANCELED
         ((run_id, run),) = jaws.runs.items()

@@ -1,0 +1,131 @@
+"""NERSC and JAWS as the sites share them: prepared once both can be used, and by credentials that are watched."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cts_core.errors import ConfigError, UnavailableError
+from cts_core.model.site import SiteName
+from cts_core.sites.jaws.facility import Facility
+from cts_core.sites.jaws.layout import Machine
+from cts_core.sites.jaws.sfapi import CommandError
+from tests.harness.engine import TIMEOUT_SECONDS
+from tests.harness.jaws_clients import write_key
+from tests.harness.jaws_site import JAWSWorld, hurry
+from tests.harness.jaws_vectors import LAYOUT, LEFT
+from tests.services.s3 import S3Server
+from tests.simulators.jaws_sites import JAWSSites, jaws_sites
+from tests.simulators.server import PreparedResponse
+
+__all__ = ["jaws_sites"]
+pytestmark = pytest.mark.slow
+SITE = SiteName.LAWRENCIUM_JAWS
+
+
+@pytest.fixture
+def world(
+    jaws_sites: JAWSSites, minio: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> JAWSWorld:
+    hurry(monkeypatch)
+    return JAWSWorld(jaws_sites, minio, tmp_path)
+
+
+@asynccontextmanager
+async def _open(world: JAWSWorld, **changes: Any) -> AsyncIterator[Facility]:
+    facility = Facility(world.setup(**changes), task_seconds=0.05)
+    await facility.open()
+    try:
+        yield facility
+    finally:
+        await facility.close()
+
+
+async def _until(facility: Facility, reason: str | None) -> None:
+    """Wait until the facility can be used, or cannot for this reason."""
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        while True:
+            found = (await facility.current(SITE))[0].reason
+            if found == reason or (reason and found and reason in found):
+                return
+            await asyncio.sleep(0.05)
+
+
+async def test_helper_and_config_are_put_there(world: JAWSWorld):
+    nersc = world.sites.nersc
+    other = nersc.place(f"{LAYOUT.code_root}/of another version/prod")
+    other.mkdir(parents=True)
+    for _ in range(2):
+        async with _open(world) as facility:
+            await _until(facility, None)
+            assert facility.layout == LAYOUT
+            folder = facility.layout.job("none")
+            question = {"folders": [folder], "names": "", "told": "", "plans": LAYOUT.plans()}
+            assert await facility.ask_helper(["look"], question) == {folder: None}
+            with pytest.raises(CommandError, match="no such thing"):
+                await facility.command(Machine.DTNS, "echo no such thing >&2; exit 3")
+    # The second server found the code of the first.
+    uploads = [call for call in nersc.calls if call.startswith("PUT") and call.endswith(".tgz")]
+    assert len(uploads) == 1
+    assert other.is_dir()
+    config = nersc.place(LAYOUT.jaws_config)
+    assert config.read_text() == LEFT["jaws config file"].replace("jt", world.sites.jaws.token)
+    assert config.stat().st_mode & 0o777 == 0o600
+
+
+async def test_sites_are_prepared_once_everything_is_right(world: JAWSWorld):
+    nersc, jaws = world.sites.nersc, world.sites.jaws
+    nersc.is_client_expired = True
+    jaws.user = "somebody"
+    async with _open(world) as facility:
+        await _until(facility, "NERSC gives no token for its client")
+        with pytest.raises(UnavailableError, match="NERSC has to be up once"):
+            facility.client()
+        with pytest.raises(UnavailableError):
+            facility.layout  # noqa: B018 - it raises
+        nersc.is_client_expired = False
+        await _until(facility, "the token of JAWS (jaws.token) is of somebody, and not of cdm_ts")
+        assert facility.client().client_id == nersc.client_id
+        jaws.user = "cdm_ts"
+        await _until(facility, None)
+        jaws.sites["jgi"]["jgi-Cromwell"] = "DOWN"
+        await _until(facility, "JAWS cannot run jobs at its site jgi: jgi-Cromwell is DOWN")
+        assert facility.known(SiteName.PERLMUTTER_JAWS).is_usable
+        nersc.override = PreparedResponse(200, json.dumps({"status": "unavailable"}).encode())
+        await _until(facility, "NERSC is down: dtns is unavailable, perlmutter is unavailable")
+
+
+async def test_renewed_key_is_taken_once_it_works(world: JAWSWorld):
+    nersc = world.sites.nersc
+    async with _open(world) as facility:
+        await _until(facility, None)
+        first = facility.client().client_id
+        key = facility.setup.sfapi_cred_path
+        await facility.renew_client()
+        assert nersc.calls.count("GET /api/v1.2/account/") == 1
+        key.write_text("newclient\n-----BEGIN nothing")
+        os.utime(key, (1, 1))
+        await facility.renew_client()
+        assert facility.client().client_id == first
+        nersc.renew_client("newclient")
+        write_key(nersc, key)
+        await facility.renew_client()
+        assert facility.client().client_id == "newclient"
+        assert (
+            await facility.command(Machine.PERLMUTTER, "echo $SCRATCH") == "/pscratch/sd/c/cdm_ts\n"
+        )
+
+
+@pytest.mark.parametrize("changes", [{"group": "a b"}, {"refdata_root": "relative"}])
+def test_settings_that_cannot_stand_in_commands_are_refused(
+    world: JAWSWorld, changes: dict[str, Any]
+):
+    with pytest.raises(ConfigError):
+        Facility(world.setup(**changes))
