@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from cts_jupyter.client.resubmit import ResubmitError
     from cts_jupyter.discovery import NoConnectionError
     from cts_jupyter.notebook.check_report import CheckReport
+    from cts_jupyter.notebook.errors import MagicError
     from cts_jupyter.notebook.functions import check, job, jobs, submit
     from cts_jupyter.notebook.job import Job
-    from cts_jupyter.notebook.magics.checksums import VerifyError
-    from cts_jupyter.notebook.magics.errors import MagicError
+    from cts_jupyter.notebook.output_folder import OutputFolderError
     from cts_jupyter.notebook.serialize import SerializeError
     from cts_jupyter.notebook.session import JobReferenceError, Session, current_session
     from cts_jupyter.notebook.table import Table
+    from cts_jupyter.notebook.verification import VerifyError
 
 __all__ = [
     "CTSClient",
@@ -35,6 +36,7 @@ __all__ = [
     "JobReferenceError",
     "MagicError",
     "NoConnectionError",
+    "OutputFolderError",
     "ResubmitError",
     "SerializeError",
     "Session",
@@ -56,13 +58,14 @@ _MODULES = {
     "CheckReport": "cts_jupyter.notebook.check_report",
     "Job": "cts_jupyter.notebook.job",
     "JobReferenceError": "cts_jupyter.notebook.session",
-    "MagicError": "cts_jupyter.notebook.magics.errors",
+    "MagicError": "cts_jupyter.notebook.errors",
     "NoConnectionError": "cts_jupyter.discovery",
+    "OutputFolderError": "cts_jupyter.notebook.output_folder",
     "ResubmitError": "cts_jupyter.client.resubmit",
     "SerializeError": "cts_jupyter.notebook.serialize",
     "Session": "cts_jupyter.notebook.session",
     "Table": "cts_jupyter.notebook.table",
-    "VerifyError": "cts_jupyter.notebook.magics.checksums",
+    "VerifyError": "cts_jupyter.notebook.verification",
     "__version__": "cts_core.version",
     "check": "cts_jupyter.notebook.functions",
     "current_session": "cts_jupyter.notebook.session",

@@ -118,6 +118,11 @@ def states_by_name(name: str) -> frozenset[str]:
     return _STATE_GROUPS.get(name, frozenset({name}))
 
 
+def states_by_names(names: Iterable[str]) -> frozenset[str] | None:
+    """Return the states of several names, see :func:`states_by_name`; None without any."""
+    return frozenset[str]().union(*map(states_by_name, names)) or None
+
+
 def format_duration(duration: timedelta) -> str:
     """Return a duration in its two largest units: ``0.0 s``, ``1 min 1 s``, ``1 d 1 h``."""
     return format_seconds(duration.total_seconds())

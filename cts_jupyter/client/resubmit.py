@@ -126,6 +126,14 @@ def is_empty(client: CTSClient, folder: str) -> bool | None:
         return None if e.appcode is None or is_unsupported(e) else True
 
 
+def folder_hint(client: CTSClient, path: str) -> str | None:
+    """Return the advice for a path that is no object, but the name of a folder. Raises CTSClientError."""
+    folder = as_folder(path)
+    if is_empty(client, folder) is not False:
+        return None
+    return f"there is a folder of this name: {folder} stands for all files below it"
+
+
 def _fresh_folder(client: CTSClient, folder: str) -> str:
     for fresh in folders_beside(folder):
         if is_empty(client, fresh) is not False:

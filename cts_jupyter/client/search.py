@@ -7,18 +7,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from cts_core.states import TERMINAL, JobState
+from cts_core.states import JobState
 from cts_jupyter.client.api.listing import OwnFilters
 from cts_jupyter.client.client import CTSClient
 from cts_jupyter.client.models import JobPreview
-from cts_jupyter.formatting import shown_state
+from cts_jupyter.formatting import WAITING, shown_state
 
 MAX_RESULTS = 1000
 """The maximum number of jobs that a search returns."""
 _MAX_SCANNED = 10_000
 """The maximum number of jobs that are read and filtered here for one search."""
 _PAGE = 1000
-_LIVE = frozenset(JobState) - TERMINAL
 _WHOLE_NAME = re.compile(r"(host|[^/]*[.:][^/]*)/.+")
 """An image name with its registry; anything else is part of a name."""
 
@@ -58,7 +57,8 @@ def can_search(client: CTSClient) -> bool:
 def find_jobs(client: CTSClient, query: JobQuery, *, limit: int = MAX_RESULTS) -> JobSearchResult:
     """Return the latest jobs that match, at most ``limit``. Raises CTSClientError."""
     searches = can_search(client)
-    filters = _filters(query, searches=searches)
+    takes_several = client.supports("GET", "/jobs", "state", several=True)
+    filters = _filters(query, searches=searches, takes_several=takes_several)
     # Where jobs are filtered here, a page may hold few that match.
     filters["limit"] = _PAGE if query.states or query.image else min(limit, _PAGE)
     jobs: list[JobPreview] = []
@@ -86,20 +86,19 @@ def find_jobs(client: CTSClient, query: JobQuery, *, limit: int = MAX_RESULTS) -
     return JobSearchResult(jobs[:limit], notes)
 
 
-def _filters(query: JobQuery, *, searches: bool) -> OwnFilters:
+def _filters(query: JobQuery, *, searches: bool, takes_several: bool) -> OwnFilters:
     filters: OwnFilters = {"after": query.since, "labels": query.labels or None}
-    # A job that is told as running may be in an earlier state at the service.
     states = query.states or frozenset()
-    may_wait_there = searches and JobState.JOB_SUBMITTED in states
-    if len(states) == 1 and not may_wait_there:
+    if searches and JobState.JOB_SUBMITTED in states:
+        # A job that is told as running may be in an earlier state at the service.
+        states |= WAITING
+    if len(states) == 1:
         filters["state"] = next(iter(states))
+    elif takes_several:
+        filters["state"] = sorted(states) or None
     if not searches:
         return filters
     filters["containers"] = True
-    if query.states == TERMINAL:
-        filters["ended"] = True
-    elif may_wait_there and states <= _LIVE:
-        filters["ended"] = False
     filters["text"] = query.text
     if query.image and _WHOLE_NAME.fullmatch(query.image):
         filters["image"] = query.image

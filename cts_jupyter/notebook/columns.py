@@ -10,7 +10,15 @@ from cts_core.why import has_failed
 from cts_core.worker.units import format_seconds, format_size
 from cts_jupyter import formatting
 from cts_jupyter.client.api.refdata import Refdata
-from cts_jupyter.client.models import Container, Image, JobCount, JobOutput, Site, StoredObject
+from cts_jupyter.client.models import (
+    Container,
+    Image,
+    JobCount,
+    JobOutput,
+    S3File,
+    Site,
+    StoredObject,
+)
 from cts_jupyter.examples.example import Example
 from cts_jupyter.notebook.table import Column, Table
 
@@ -48,7 +56,20 @@ def file_table(
     )  # fmt: skip
 
 
-def output_table(files: Sequence[JobOutput], *, empty: str) -> Table[JobOutput]:
+def input_table(files: Sequence[S3File]) -> Table[S3File]:
+    """Return a table of a job's inputs, as they were when it was submitted."""
+    return Table(
+        [
+            Column("file", lambda f: f.file),
+            Column("data id", lambda f: f.data_id or "", lambda f: f.data_id),
+            Column("CRC64/NVME", lambda f: f.crc64nvme or "-", lambda f: f.crc64nvme),
+        ],
+        files,
+        empty="The job has no inputs",
+    )
+
+
+def output_table(files: Sequence[JobOutput]) -> Table[JobOutput]:
     """Return a table of outputs as a job recorded them."""
     return Table(
         [
@@ -56,7 +77,7 @@ def output_table(files: Sequence[JobOutput], *, empty: str) -> Table[JobOutput]:
             Column("CRC64/NVME", lambda f: f.crc64nvme or "-", lambda f: f.crc64nvme),
         ],
         files,
-        empty=empty,
+        empty="No outputs yet",
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
@@ -13,16 +13,17 @@ from cts_jupyter.notebook.check_report import CheckReport, overwriting_warning
 from cts_jupyter.notebook.job import Job
 from cts_jupyter.notebook.job_table import list_jobs
 from cts_jupyter.notebook.last_submission import submitting
-from cts_jupyter.notebook.output_folder import find_rival
+from cts_jupyter.notebook.output_folder import check_output_folder, find_rival
 from cts_jupyter.notebook.session import LATEST, current_session
 from cts_jupyter.notebook.table import Table
 from cts_jupyter.notebook.typed_paths import with_object_paths
 
 
-def submit(**fields: Any) -> Job:  # noqa: ANN401 - JSON, which the service checks
+def submit(*, overwrite: bool = False, **fields: Any) -> Job:  # noqa: ANN401 - JSON, which the service checks
     """Submit a job to the service of this kernel, and follow its events.
 
     Args:
+        overwrite: Although the output folder is not empty, or a live job stores outputs there.
         **fields: The fields of ``POST /jobs``: ``image``, ``input_files``, ``output_dir``, ``cluster``, ``params``,
             ``memory`` (bytes, or text such as ``"40GB"``), ``runtime`` (ISO 8601 text such as ``"PT1H"``, or
             seconds), ``num_containers``, ``cpus``, ``input_roots`` and ``labels``.
@@ -34,14 +35,19 @@ def submit(**fields: Any) -> Job:  # noqa: ANN401 - JSON, which the service chec
 
     Raises:
         NoConnectionError: No service can be found.
+        OutputFolderError: The output folder is not empty, or a live job stores outputs there.
         CTSRequestError: The service refused; the message is that of the first check that does not hold.
         CTSConnectionError: The service cannot be reached.
     """
     warning = overwriting_warning(fields)
     if warning is not None:
         warnings.warn(warning, stacklevel=2)
+    fields = with_object_paths(fields)
     with submitting():
-        return Job.submit(current_session(), with_object_paths(fields))
+        session = current_session()
+        if not overwrite and fields.get("output_dir"):
+            check_output_folder(session.client, fields["output_dir"], fields)
+        return Job.submit(session, fields)
 
 
 def check(**fields: Any) -> CheckReport:  # noqa: ANN401 - JSON, which the service checks
@@ -84,7 +90,7 @@ def job(reference: str = LATEST) -> Job:
 def jobs(
     text: str | None = None,
     *,
-    state: str | None = None,
+    state: str | Collection[str] | None = None,
     image: str | None = None,
     labels: Mapping[str, str] | None = None,
     since: datetime | timedelta | None = None,
@@ -95,7 +101,7 @@ def jobs(
 
     Args:
         text: Only jobs with this text in id, image, cluster, output folder, labels or error.
-        state: Only jobs in this state, or ``done``, ``failed``, ``cancelled``, ``ended`` or ``live``.
+        state: Only jobs in this state, in one of several, or ``done``, ``failed``, ``cancelled``, ``ended`` or ``live``.
         image: Only jobs of this image, or with this text in their image's name.
         labels: Only jobs that have each of these labels.
         since: Only jobs that changed since then: a time with a time zone, or an age.
@@ -114,7 +120,7 @@ def jobs(
     query = JobQuery(
         text=text,
         image=image,
-        states=formatting.states_by_name(state) if state else None,
+        states=formatting.states_by_names([state] if isinstance(state, str) else state or ()),
         labels=dict(labels or {}),
         since=datetime.now(UTC) - since if isinstance(since, timedelta) else since,
         by_creation=sort == "created",

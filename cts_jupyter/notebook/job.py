@@ -20,7 +20,7 @@ from cts_jupyter.client.lookups import (
     find_outputs,
     find_why,
 )
-from cts_jupyter.client.models import Container, JobDetails, JobOutput, JobPreview
+from cts_jupyter.client.models import Container, JobDetails, JobOutput, JobPreview, S3File
 from cts_jupyter.client.resubmit import Overrides, body_of, resubmit
 from cts_jupyter.client.transport import (
     CTSClientError,
@@ -33,10 +33,13 @@ from cts_jupyter.notebook.card.card import card_text
 from cts_jupyter.notebook.card.data import CardData, card_data
 from cts_jupyter.notebook.card.display import CardDisplay
 from cts_jupyter.notebook.check_report import overwriting_warning
-from cts_jupyter.notebook.columns import container_table, output_table
+from cts_jupyter.notebook.columns import Verdict, container_table, input_table, output_table
 from cts_jupyter.notebook.last_submission import note_accepted, submitting
+from cts_jupyter.notebook.output_folder import check_output_folder
 from cts_jupyter.notebook.session import Session
 from cts_jupyter.notebook.table import Table
+from cts_jupyter.notebook.typed_paths import object_path
+from cts_jupyter.notebook.verification import verify_files
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -148,24 +151,37 @@ class Job:
         return container_table(find_containers(self._session.client, self.id) or [])
 
     @property
-    def outputs(self) -> list[JobOutput]:
-        """The outputs of the completed containers with their checksums, whether or not other containers failed."""
-        return find_outputs(self._session.client, self.id)
+    def inputs(self) -> Table[S3File]:
+        """A table of the inputs with the checksums that they had at submission; ``to_frame()`` makes it a DataFrame."""
+        return input_table(self.details.job_input.input_files)
 
-    def all_outputs(self) -> list[JobOutput]:
+    @property
+    def outputs(self) -> Table[JobOutput]:
+        """A table of the completed containers' outputs with their checksums, whether or not other containers failed."""
+        return output_table(find_outputs(self._session.client, self.id))
+
+    def all_outputs(self) -> Table[JobOutput]:
         """Return the outputs of this job, of the job that it resubmits, and of all resubmissions, as if they were one.
 
         Where several of them completed an input or wrote a path, the latest job's output is taken.
         """
-        return find_outputs(self._session.client, self.id, family=True)
+        return output_table(find_outputs(self._session.client, self.id, family=True))
 
     def files(self) -> pd.DataFrame | Table[JobOutput]:
         """Return the outputs as a DataFrame, or as a Table where pandas is not installed."""
-        table = output_table(self.outputs, empty="No outputs yet")
+        outputs = self.outputs
         try:
-            return table.to_frame()
+            return outputs.to_frame()
         except ImportError:
-            return table
+            return outputs
+
+    def verify(self, *, family: bool = False) -> Table[Verdict]:
+        """Have the service read every output whole, and compare it with the checksum that the job recorded.
+
+        With ``family``, also what the job's resubmissions left, and what it is a resubmission of. Raises VerifyError for outputs that
+        have changed or are missing, CTSClientError.
+        """
+        return verify_files(self._session.client, self.all_outputs() if family else self.outputs)
 
     def logs(
         self, container: int = 0, *, stderr: bool = False, tail: int | None = None
@@ -218,6 +234,7 @@ class Job:
         runtime: timedelta | None = None,
         output_dir: str | None = None,
         refresh_inputs: bool = False,
+        overwrite: bool = False,
     ) -> Job:
         """Submit the job again, or only the inputs of containers that did not complete, and return the new job.
 
@@ -227,8 +244,10 @@ class Job:
             runtime: Instead of the first job's.
             output_dir: Instead of an empty folder beside the first one.
             refresh_inputs: Take inputs as they are now; otherwise those that have changed are refused.
+            overwrite: Although ``output_dir`` is not empty, or a live job stores outputs there.
 
         Raises:
+            OutputFolderError: ``output_dir`` is not empty, or a live job stores outputs there.
             ResubmitError: Nothing of it failed, or the service cannot say what did.
             CTSClientError: The service refused, or cannot be reached.
 
@@ -237,6 +256,10 @@ class Job:
         """
         overrides = Overrides(only_failed, memory, runtime, output_dir, refresh_inputs)
         with submitting():
+            if output_dir is not None:
+                output_dir = object_path(output_dir)
+                if not overwrite:
+                    check_output_folder(self._session.client, output_dir)
             job_id, note = resubmit(self._session.client, self.id, overrides)
             job = Job.accepted(self._session, job_id)
         job.try_to_follow()

@@ -18,7 +18,22 @@ from cts_jupyter.client.search import JobQuery, find_jobs
 _MAX_TEXT = 200
 """Characters of a text that a service searches for."""
 _MAX_JOBS = 100
-_WAY_OUT = "choose another --output-dir, or add --overwrite"
+_WAY_OUT = (
+    "choose another --output-dir, or add --overwrite (output_dir and overwrite=True in Python)"
+)
+
+
+class OutputFolderError(ValueError):
+    """Outputs had better not go into this folder; the message says why."""
+
+
+def check_output_folder(
+    client: CTSClient, folder: str, body: Mapping[str, Any] | None = None
+) -> None:
+    """Raise OutputFolderError for what :func:`find_obstacle` finds."""
+    obstacle = find_obstacle(client, folder, body)
+    if obstacle is not None:
+        raise OutputFolderError(obstacle)
 
 
 def find_obstacle(
@@ -87,7 +102,9 @@ def _is_same(client: CTSClient, job: JobPreview, body: Mapping[str, Any]) -> boo
     except ValueError:
         # The service will refuse this one.
         return False
-    files = [file if isinstance(file, str) else file["file"] for file in body["input_files"]]
+    files = [
+        file if isinstance(file, str) else file["file"] for file in body.get("input_files") or ()
+    ]
     return files == [file.file for file in details.job_input.input_files]
 
 

@@ -21,6 +21,7 @@ NAMES = [
     "JobReferenceError",
     "MagicError",
     "NoConnectionError",
+    "OutputFolderError",
     "ResubmitError",
     "SerializeError",
     "Session",

@@ -31,16 +31,21 @@ class Endpoints:
     def _delete(self, path: str) -> None:
         self._transport.json("DELETE", path)
 
-    def supports(self, method: str, path: str, parameter: str | None = None) -> bool:
-        """Return whether the service's OpenAPI description has this path, with this parameter.
+    def supports(
+        self, method: str, path: str, parameter: str | None = None, *, several: bool = False
+    ) -> bool:
+        """Return whether the service's OpenAPI description has this path, with this parameter, which may be ``several``.
 
         Services ignore parameters that they do not have, and may match an unknown path to another route.
         """
         try:
             parameters = self._description["paths"][path][method.lower()].get("parameters", ())
-            return parameter is None or any(entry.get("name") == parameter for entry in parameters)
+            schemas = {entry["name"]: entry.get("schema", {}) for entry in parameters}
+            schema = schemas.get(parameter, {})
+            kinds = [option.get("type") for option in schema.get("anyOf", [schema])]
         except (LookupError, TypeError, AttributeError):
             return False
+        return parameter is None or (parameter in schemas and (not several or "array" in kinds))
 
     @functools.cached_property
     def _description(self) -> Any:  # noqa: ANN401 - JSON

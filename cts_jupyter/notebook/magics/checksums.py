@@ -4,29 +4,21 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Iterator, Sequence
-from http import HTTPStatus
 
 from cts_jupyter import formatting
 from cts_jupyter.client.lookups import find_file
 from cts_jupyter.client.models import S3File, StoredObject
-from cts_jupyter.client.transport import CTSRequestError
-from cts_jupyter.notebook.columns import (
-    MISMATCH,
-    MISSING,
-    STORED,
-    Verdict,
-    file_table,
-    verdict_table,
-)
+from cts_jupyter.client.resubmit import folder_hint
+from cts_jupyter.notebook.columns import MISSING, Verdict, file_table
+from cts_jupyter.notebook.each import Stop, try_each
+from cts_jupyter.notebook.errors import MagicError
 from cts_jupyter.notebook.magics.command import Command, CommandParser
 from cts_jupyter.notebook.magics.context import Context, is_path
-from cts_jupyter.notebook.magics.each import Stop, try_each
-from cts_jupyter.notebook.magics.errors import MagicError
-from cts_jupyter.notebook.magics.hints import folder_hint
 from cts_jupyter.notebook.magics.inputs import expand_paths
 from cts_jupyter.notebook.magics.outputs import add_family, check_family, find_outputs
 from cts_jupyter.notebook.table import Table
 from cts_jupyter.notebook.typed_paths import object_path
+from cts_jupyter.notebook.verification import VerifyError, verify_files
 
 
 def _configure_checksum(parser: CommandParser) -> None:
@@ -59,7 +51,7 @@ def _run_checksum(context: Context, options: argparse.Namespace) -> Table[Stored
             context.bind(_table(stored, written))
             raise MagicError(
                 f"{len(writes.failed)} of {formatting.plural(len(missing), 'checksum')} not stored: "
-                + writes.name_failures(context)
+                + writes.name_failures(context.describe)
             )
     return _table(stored, written)
 
@@ -111,55 +103,13 @@ def _files_to_verify(context: Context, places: Sequence[str], *, family: bool) -
             yield from find_outputs(context.job(place), family=family)
 
 
-def _verify(context: Context, file: S3File) -> Verdict:
-    try:
-        stored = context.client.verify(file.file, crc64nvme=file.crc64nvme)
-    except CTSRequestError as e:
-        if e.status != HTTPStatus.NOT_FOUND:
-            raise
-        hint = folder_hint(context.client, file.file)
-        words = f"GONE: there is no such file{f'; {hint}' if hint else ' any more'}"
-        return Verdict(file.file, file.crc64nvme, None, words, is_good=False)
-    recorded = file.crc64nvme or stored.crc64nvme
-    if stored.checksum == STORED:
-        return Verdict(file.file, recorded, stored.crc64nvme, "good: the bytes match", is_good=True)
-    wrong = {MISSING: "no checksum to compare with", MISMATCH: "CHANGED: the bytes do not match"}
-    return Verdict(
-        file.file,
-        recorded,
-        stored.crc64nvme,
-        wrong.get(stored.checksum, stored.checksum),
-        is_good=False,
-    )
-
-
-class VerifyError(MagicError):
-    """Files have changed or are missing; ``verdicts`` has the result of each file that was verified."""
-
-    def __init__(self, message: str, verdicts: Table[Verdict]) -> None:
-        super().__init__(message)
-        self.verdicts = verdicts
-
-
 def _run_verify(context: Context, options: argparse.Namespace) -> Table[Verdict]:
     files = list(_files_to_verify(context, options.places, family=options.family))
-
-    def verify(number: int, stop: Stop) -> Verdict:
-        stop.check()
-        return _verify(context, files[number])
-
-    verified = try_each(range(len(files)), verify, doing="verify")
-    for error in verified.failed.values():
-        raise error
-    verdicts = list(verified.done.values())
-    table = context.bind(verdict_table(verdicts))
-    bad = [verdict for verdict in verdicts if not verdict.is_good]
-    if bad:
-        named = formatting.name_some([f"{verdict.path} ({verdict.verdict})" for verdict in bad])
-        raise VerifyError(
-            f"{len(bad)} of {formatting.plural(len(verdicts), 'file')} not verified: {named}", table
-        )
-    return table
+    try:
+        return context.bind(verify_files(context.client, files))
+    except VerifyError as e:
+        context.bind(e.verdicts)
+        raise
 
 
 COMMANDS = (

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, NoReturn
 
 from cts_jupyter import formatting
-from cts_jupyter.notebook.magics.errors import MagicError
+from cts_jupyter.notebook.errors import MagicError
 from cts_jupyter.notebook.typed_paths import object_path
 
 if TYPE_CHECKING:
@@ -152,10 +152,10 @@ def age(text: str) -> timedelta:
         raise argparse.ArgumentTypeError(str(e)) from e
 
 
-def states(text: str) -> frozenset[str]:
-    """Parse the name of a state or a group of them, see :func:`cts_jupyter.formatting.states_by_name`."""
+def states(text: str) -> frozenset[str] | None:
+    """Parse names of states or of groups of them, separated by commas, see :func:`cts_jupyter.formatting.states_by_name`."""
     try:
-        return formatting.states_by_name(text)
+        return formatting.states_by_names(text.split(","))
     except ValueError as e:
         raise argparse.ArgumentTypeError(str(e)) from e
 

@@ -19,6 +19,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from cts_jupyter import formatting
 from cts_jupyter.client.faults import JOB_FIELDS
 from cts_jupyter.examples.example import DATA, find_examples
+from cts_jupyter.notebook.errors import MagicError
 from cts_jupyter.notebook.magics import candidates
 from cts_jupyter.notebook.magics.candidates import (
     MAX_CANDIDATES,
@@ -27,7 +28,6 @@ from cts_jupyter.notebook.magics.candidates import (
     Source,
 )
 from cts_jupyter.notebook.magics.command import Command, split_arguments
-from cts_jupyter.notebook.magics.errors import MagicError
 from cts_jupyter.notebook.magics.expansion import split_words
 from cts_jupyter.notebook.session import LATEST
 

@@ -11,8 +11,8 @@ from cts_jupyter import formatting
 from cts_jupyter.client import CTSClient
 from cts_jupyter.client.models import StoredObject
 from cts_jupyter.client.transport import CTSClientError
+from cts_jupyter.notebook.errors import MagicError
 from cts_jupyter.notebook.job import Job
-from cts_jupyter.notebook.magics.errors import MagicError
 from cts_jupyter.notebook.magics.expansion import Namespace
 from cts_jupyter.notebook.magics.hints import OPTIONS, format_error
 from cts_jupyter.notebook.session import LATEST, JobReferenceError, Session, current_session

@@ -8,9 +8,9 @@ from pathlib import Path
 from cts_jupyter.examples.example import DATA, Example, copy_example, find_examples
 from cts_jupyter.formatting import plural, unknown
 from cts_jupyter.notebook.columns import example_table
+from cts_jupyter.notebook.errors import MagicError
 from cts_jupyter.notebook.magics.command import Command, CommandParser
 from cts_jupyter.notebook.magics.context import Context
-from cts_jupyter.notebook.magics.errors import MagicError
 from cts_jupyter.notebook.path_list import PathList
 from cts_jupyter.notebook.table import Table
 

@@ -15,7 +15,7 @@ from datetime import timedelta
 from numbers import Number
 from typing import Any
 
-from cts_jupyter.notebook.magics.errors import MagicError
+from cts_jupyter.notebook.errors import MagicError
 
 _NAME = re.compile(r"[^\W\d]\w*")
 _DOUBLED = ("$$", "{{", "}}")

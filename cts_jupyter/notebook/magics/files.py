@@ -17,11 +17,11 @@ from cts_jupyter.client.lookups import find_file
 from cts_jupyter.client.models import StoredObject
 from cts_jupyter.client.transport import CTSRequestError
 from cts_jupyter.notebook.columns import MISSING, file_table
+from cts_jupyter.notebook.each import Stop, try_each
+from cts_jupyter.notebook.errors import MagicError
 from cts_jupyter.notebook.magics.braces import matches
 from cts_jupyter.notebook.magics.command import Command, CommandParser, folder
 from cts_jupyter.notebook.magics.context import Context, is_path
-from cts_jupyter.notebook.magics.each import Stop, try_each
-from cts_jupyter.notebook.magics.errors import MagicError
 from cts_jupyter.notebook.magics.inputs import expand_paths
 from cts_jupyter.notebook.magics.local_files import (
     LocalFiles,
@@ -130,7 +130,7 @@ def _run_put(context: Context, options: argparse.Namespace) -> Table[StoredObjec
     if uploads.failed:
         raise MagicError(
             f"{len(uploads.failed)} of {formatting.plural(len(targets), 'file')} not stored: "
-            + uploads.name_failures(context, lambda target: show_path(targets[target]))
+            + uploads.name_failures(context.describe, lambda target: show_path(targets[target]))
         )
     return table
 
@@ -283,7 +283,7 @@ def _download(context: Context, sources: dict[Path, str], *, overwrite: bool) ->
     if downloads.failed:
         raise MagicError(
             f"{len(downloads.failed)} of {formatting.plural(len(sources), 'file')} not downloaded: "
-            + downloads.name_failures(context, lambda target: sources[target])
+            + downloads.name_failures(context.describe, lambda target: sources[target])
         )
     return paths
 

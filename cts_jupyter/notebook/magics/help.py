@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from cts_jupyter.client.logs import PlainText
 from cts_jupyter.formatting import unknown
+from cts_jupyter.notebook.errors import MagicError
 from cts_jupyter.notebook.magics.command import Command, CommandParser
 from cts_jupyter.notebook.magics.context import Context
-from cts_jupyter.notebook.magics.errors import MagicError
 
 _WORDS = """\
 JOB is a job's id, the beginning of one, $job, or - for the one that this notebook submitted last.

@@ -8,11 +8,10 @@ from contextlib import suppress
 
 from cts_core.errors import ErrorKind
 from cts_core.model.service import CTSRole
-from cts_core.object_paths import as_folder
 from cts_jupyter.client.client import CTSClient
 from cts_jupyter.client.faults import describe_faults
 from cts_jupyter.client.models import ImageHelp
-from cts_jupyter.client.resubmit import is_empty
+from cts_jupyter.client.resubmit import folder_hint
 from cts_jupyter.client.transport import CTSClientError, CTSRequestError
 
 _HINTS: dict[ErrorKind, str] = {
@@ -73,14 +72,6 @@ def format_error(error: CTSClientError, client: CTSClient, names: Mapping[str, s
     if hint is None or "%cts" in text:
         return text
     return f"{text.rstrip('.')}; {hint}"
-
-
-def folder_hint(client: CTSClient, path: str) -> str | None:
-    """Return the advice for a path that is no object, but the name of a folder. Raises CTSClientError."""
-    folder = as_folder(path)
-    if is_empty(client, folder) is not False:
-        return None
-    return f"there is a folder of this name: {folder} stands for all files below it"
 
 
 def _is_admin(client: CTSClient) -> bool:

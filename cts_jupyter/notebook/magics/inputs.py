@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from cts_jupyter.formatting import unknown
+from cts_jupyter.notebook.errors import MagicError
 from cts_jupyter.notebook.magics.braces import literal_prefix, matches
 from cts_jupyter.notebook.magics.command import CommandParser
 from cts_jupyter.notebook.magics.context import Context
-from cts_jupyter.notebook.magics.errors import MagicError
 from cts_jupyter.notebook.magics.local_files import local_path, no_local_file
 from cts_jupyter.notebook.tsv import parse_tsv
 from cts_jupyter.notebook.typed_paths import object_path

@@ -14,6 +14,8 @@ from cts_jupyter.client.lookups import find_containers
 from cts_jupyter.client.models import JobCount
 from cts_jupyter.client.search import JobQuery
 from cts_jupyter.notebook.columns import count_table
+from cts_jupyter.notebook.each import try_each
+from cts_jupyter.notebook.errors import MagicError
 from cts_jupyter.notebook.job import Job
 from cts_jupyter.notebook.job_table import list_jobs
 from cts_jupyter.notebook.magics.command import (
@@ -26,8 +28,6 @@ from cts_jupyter.notebook.magics.command import (
     states,
 )
 from cts_jupyter.notebook.magics.context import Context
-from cts_jupyter.notebook.magics.each import try_each
-from cts_jupyter.notebook.magics.errors import MagicError
 from cts_jupyter.notebook.magics.why import explain
 from cts_jupyter.notebook.session import LATEST
 from cts_jupyter.notebook.table import Table
@@ -47,7 +47,12 @@ def _configure_ls(parser: CommandParser) -> None:
         nargs="?",
         help="only jobs with this in id, image, folder, label or error",
     )
-    add("--state", metavar="STATE", type=states, help=f"one of {', '.join(formatting.STATE_NAMES)}")
+    add(
+        "--state",
+        metavar="STATE",
+        type=states,
+        help=f"one of {', '.join(formatting.STATE_NAMES)}, or several with commas between them",
+    )
     add(
         "--image",
         metavar="IMAGE",
@@ -189,7 +194,7 @@ def _run_cancel(context: Context, options: argparse.Namespace) -> None:
     if cancels.failed:
         raise MagicError(
             f"{len(cancels.failed)} of {formatting.plural(len(jobs), 'job')} not cancelled: "
-            + cancels.name_failures(context, lambda job: formatting.short_id(job.id))
+            + cancels.name_failures(context.describe, lambda job: formatting.short_id(job.id))
         )
 
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cts_jupyter.notebook.errors import MagicError
 from cts_jupyter.notebook.magics.braces import alternatives
-from cts_jupyter.notebook.magics.errors import MagicError
 
 _OWN_CONTENT = frozenset({"", ".", ".."})
 """Last parts of a word that stand for what is in a folder, and not for the folder, as for rsync."""

@@ -18,13 +18,14 @@ from cts_jupyter.client.resubmit import ResubmitError
 from cts_jupyter.client.transport import CTSClientError
 from cts_jupyter.discovery import NoConnectionError
 from cts_jupyter.formatting import printable, unknown
+from cts_jupyter.notebook.errors import MagicError
 from cts_jupyter.notebook.last_submission import submitting
 from cts_jupyter.notebook.magics import checksums, examples, files, jobs, refdata, service, submit
 from cts_jupyter.notebook.magics.command import Command, split_arguments
 from cts_jupyter.notebook.magics.context import Context
-from cts_jupyter.notebook.magics.errors import MagicError
 from cts_jupyter.notebook.magics.expansion import Namespace, expand_words, split_words
 from cts_jupyter.notebook.magics.help import help_command
+from cts_jupyter.notebook.output_folder import OutputFolderError
 
 _COMMANDS = (
     *submit.COMMANDS,
@@ -88,7 +89,7 @@ def _run_command(
     )
     try:
         return context.bind(command.run(context, options))
-    except (NoConnectionError, ResubmitError, OSError) as e:
+    except (NoConnectionError, OutputFolderError, ResubmitError, OSError) as e:
         raise MagicError(str(e)) from None
     except UnicodeEncodeError as e:
         # Python represents file names in other encodings so.

@@ -10,10 +10,10 @@ from cts_jupyter import formatting
 from cts_jupyter.client.client import CTSClient
 from cts_jupyter.client.lookups import find_file
 from cts_jupyter.client.models import JobOutput, StoredObject
+from cts_jupyter.notebook.errors import MagicError
 from cts_jupyter.notebook.job import Job
 from cts_jupyter.notebook.magics.command import CommandParser
 from cts_jupyter.notebook.magics.context import Context, is_path
-from cts_jupyter.notebook.magics.errors import MagicError
 
 
 def add_family(parser: CommandParser) -> None:
@@ -32,7 +32,7 @@ def check_family(places: Iterable[str], *, family: bool) -> None:
         raise MagicError(f"--family is for jobs, and {paths[0]} is a path")
 
 
-def find_outputs(job: Job, *, family: bool) -> list[JobOutput]:
+def find_outputs(job: Job, *, family: bool) -> Sequence[JobOutput]:
     """Return the outputs that a job stands for. Raises MagicError when there are none."""
     outputs = job.all_outputs() if family else job.outputs
     if not outputs:

@@ -8,9 +8,9 @@ from cts_core.errors import ErrorKind
 from cts_jupyter.client.api.refdata import Refdata
 from cts_jupyter.client.transport import CTSRequestError
 from cts_jupyter.notebook.columns import refdata_table
+from cts_jupyter.notebook.errors import MagicError
 from cts_jupyter.notebook.magics.command import Command, CommandParser
 from cts_jupyter.notebook.magics.context import Context
-from cts_jupyter.notebook.magics.errors import MagicError
 from cts_jupyter.notebook.table import Table
 from cts_jupyter.notebook.typed_paths import object_path
 

@@ -13,9 +13,9 @@ from cts_jupyter.client.logs import PlainText
 from cts_jupyter.client.models import Image, Site
 from cts_jupyter.client.transport import CTSRequestError
 from cts_jupyter.notebook.columns import image_reference, image_table, site_table
+from cts_jupyter.notebook.errors import MagicError
 from cts_jupyter.notebook.magics.command import Command, CommandParser
 from cts_jupyter.notebook.magics.context import Context
-from cts_jupyter.notebook.magics.errors import MagicError
 from cts_jupyter.notebook.magics.local_files import local_path, no_local_file
 from cts_jupyter.notebook.table import Table
 

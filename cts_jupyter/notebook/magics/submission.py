@@ -13,8 +13,8 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from cts_jupyter import formatting
+from cts_jupyter.notebook.errors import MagicError
 from cts_jupyter.notebook.magics.command import CommandParser, duration, key_value, positive
-from cts_jupyter.notebook.magics.errors import MagicError
 from cts_jupyter.notebook.magics.inputs import InputFile, configure_sources
 from cts_jupyter.notebook.placeholders import (
     ArgumentsError,

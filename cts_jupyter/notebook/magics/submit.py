@@ -14,10 +14,10 @@ from cts_jupyter.client.models import JobPreview
 from cts_jupyter.client.resubmit import Overrides, resubmit
 from cts_jupyter.notebook import patterns
 from cts_jupyter.notebook.check_report import CheckReport, overwriting_warning
+from cts_jupyter.notebook.errors import MagicError
 from cts_jupyter.notebook.job import Job
 from cts_jupyter.notebook.magics.command import Command, CommandParser, duration
 from cts_jupyter.notebook.magics.context import Context
-from cts_jupyter.notebook.magics.errors import MagicError
 from cts_jupyter.notebook.magics.inputs import collect_inputs, pattern_words
 from cts_jupyter.notebook.magics.jobs import watch_jobs
 from cts_jupyter.notebook.magics.submission import (
@@ -28,7 +28,7 @@ from cts_jupyter.notebook.magics.submission import (
     submission_from_yaml,
 )
 from cts_jupyter.notebook.magics.yaml_cell import load_cell
-from cts_jupyter.notebook.output_folder import find_obstacle, find_rival
+from cts_jupyter.notebook.output_folder import check_output_folder, find_rival
 from cts_jupyter.notebook.typed_paths import object_path, with_object_paths
 
 _REQUIRED = {
@@ -177,9 +177,7 @@ def _check_output_folder(
 ) -> None:
     if not context.client.supports("GET", "/files"):
         context.add_note(f"This service does not list files, so {folder} was not looked at.")
-    obstacle = find_obstacle(context.client, folder, body)
-    if obstacle is not None:
-        raise MagicError(obstacle)
+    check_output_folder(context.client, folder, body)
 
 
 def _run_submit(context: Context, options: argparse.Namespace) -> Job | CheckReport:

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from cts_jupyter.notebook.magics.errors import MagicError
+from cts_jupyter.notebook.errors import MagicError
 from cts_jupyter.notebook.magics.expansion import Namespace, expand_scalars
 
 _NULL, _MERGE, _TEXT, _LIST, _MAPPING = (

@@ -52,11 +52,43 @@ def test_containers_that_may_overwrite_each_other_have_a_warning(shell, fields, 
 
 
 @pytest.mark.slow
+def test_files_of_a_job_are_tables_of_checksums_months_later(shell, service, fields, inputs, place):
+    done = cts_jupyter.submit(**fields).wait(60)
+    job = cts_jupyter.job(done.id)
+    (given,) = job.inputs.to_frame().to_dict("records")
+    assert given["file"] == f"{inputs}a.txt"
+    assert given["CRC64/NVME"] == job.inputs[0].crc64nvme
+    (made,) = job.outputs.to_frame().to_dict("records")
+    assert made == {"file": f"{place}out/o", "CRC64/NVME": job.all_outputs()[0].crc64nvme}
+    assert [verdict.is_good for verdict in job.verify(family=True)] == [True]
+    (service.objects / place / "out" / "o").write_text("other bytes")
+    with pytest.raises(cts_jupyter.VerifyError, match="1 of 1 file not verified") as caught:
+        job.verify()
+    assert [verdict.path for verdict in caught.value.verdicts] == [f"{place}out/o"]
+
+
+@pytest.mark.slow
+def test_outputs_are_not_stored_among_others_unless_that_is_meant(shell, fields, place):
+    cts_jupyter.submit(**fields, labels={"run": "1"}).wait(60)
+    with pytest.raises(cts_jupyter.OutputFolderError, match="You submitted the same") as caught:
+        cts_jupyter.submit(**fields)
+    assert "overwrite=True" in str(caught.value)
+    with pytest.raises(cts_jupyter.JobReferenceError, match="not accepted"):
+        cts_jupyter.job()
+    again = cts_jupyter.submit(**fields, overwrite=True).wait(60)
+    with pytest.raises(cts_jupyter.OutputFolderError, match="is not empty"):
+        again.resubmit(output_dir=f"s3://{place}out/")
+    assert again.resubmit(output_dir=f"{place}out/", overwrite=True).wait(60).state == "complete"
+    found = cts_jupyter.jobs(place, state=["done", "failed"])
+    assert len(found) == len(cts_jupyter.jobs(place, state="live")) + 3
+
+
+@pytest.mark.slow
 def test_submission_that_is_refused_leaves_no_job_for_dash(shell, fields):
     job = cts_jupyter.submit(**fields).wait(60)
     assert cts_jupyter.job().id == job.id
     with pytest.raises(cts_jupyter.CTSRequestError):
-        cts_jupyter.submit(**fields | {"image": "host/none"})
+        cts_jupyter.submit(**fields | {"image": "host/none"}, overwrite=True)
     with pytest.raises(cts_jupyter.JobReferenceError, match="not accepted"):
         cts_jupyter.job()
     again = job.resubmit().wait(60)

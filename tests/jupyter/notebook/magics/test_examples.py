@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cts_jupyter.notebook.magics.errors import MagicError
+from cts_jupyter.notebook.errors import MagicError
 from cts_jupyter.notebook.magics.expansion import Namespace
 from cts_jupyter.notebook.magics.magic import run_line
 

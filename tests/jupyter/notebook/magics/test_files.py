@@ -9,7 +9,7 @@ import pytest
 
 from cts_core.worker.checksum import Crc64Nvme
 from cts_jupyter.client import CTSClient
-from cts_jupyter.notebook.magics import each
+from cts_jupyter.notebook import each
 
 
 def crc(text):

@@ -9,8 +9,8 @@ import pytest
 
 from cts_jupyter.client import search
 from cts_jupyter.notebook import last_submission
+from cts_jupyter.notebook.errors import MagicError
 from cts_jupyter.notebook.job import Job
-from cts_jupyter.notebook.magics.errors import MagicError
 from cts_jupyter.notebook.magics.jobs import watch_jobs
 
 ASKED = "--memory 50MB --runtime 1m"

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from cts_jupyter.notebook import session
-from cts_jupyter.notebook.magics.errors import MagicError
+from cts_jupyter.notebook.errors import MagicError
 from cts_jupyter.notebook.magics.expansion import Namespace
 from cts_jupyter.notebook.magics.magic import run_line
 from tests.harness.server import ServerHarness

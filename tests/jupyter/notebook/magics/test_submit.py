@@ -416,7 +416,7 @@ def test_serialized_job_submits_the_same(shell, submit, tmp_path):
         shell(job.as_line().replace(" --", " --overwrite --", 1)),
         shell(job.as_line(tsv=tmp_path / "in.tsv").replace(" --", " --overwrite --", 1)),
         shell(job.as_yaml().replace("%%cts submit", "%%cts submit --overwrite")),
-        shell(job.as_python() + "\njob"),
+        shell(job.as_python().replace("submit(\n", "submit(\n    overwrite=True,\n") + "\njob"),
     ):
         assert again.details.job_input == wanted
         again.wait(60)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cts_core.model.parameters import ARGUMENT_PATTERN
-from cts_jupyter.notebook.magics.errors import MagicError
+from cts_jupyter.notebook.errors import MagicError
 from cts_jupyter.notebook.magics.expansion import Namespace
 from cts_jupyter.notebook.magics.submission import submission_from_yaml
 from cts_jupyter.notebook.magics.yaml_cell import load_cell

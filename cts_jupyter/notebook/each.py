@@ -13,8 +13,7 @@ from typing import Generic, TypeVar
 
 from cts_jupyter import formatting
 from cts_jupyter.client.transport import CTSClientError, CTSConnectionError, CTSRequestError
-from cts_jupyter.notebook.magics.context import Context
-from cts_jupyter.notebook.magics.errors import MagicError
+from cts_jupyter.notebook.errors import MagicError
 from cts_jupyter.notebook.progress import progress_bar
 
 AT_ONCE = 8
@@ -35,11 +34,13 @@ class Attempts(Generic[_Thing, _Result]):
     failed: dict[_Thing, Exception] = field(default_factory=dict)
 
     def name_failures(
-        self, context: Context, name: Callable[[_Thing], object] = lambda thing: thing
+        self,
+        describe: Callable[[CTSClientError], str],
+        name: Callable[[_Thing], object] = lambda thing: thing,
     ) -> str:
-        """Return the first failures, each with its reason."""
+        """Return the first failures, each with its reason; ``describe`` returns that of an error of the service."""
         shown = islice(self.failed.items(), formatting.MAX_NAMED)
-        named = [f"{name(thing)} ({_reason(context, error)})" for thing, error in shown]
+        named = [f"{name(thing)} ({_reason(describe, error)})" for thing, error in shown]
         return formatting.name_some(named, total=len(self.failed))
 
 
@@ -111,10 +112,10 @@ def _in_order(things: Sequence[_Thing], values: Mapping[_Thing, _Value]) -> dict
     return {thing: values[thing] for thing in things if thing in values}
 
 
-def _reason(context: Context, error: Exception) -> str:
+def _reason(describe: Callable[[CTSClientError], str], error: Exception) -> str:
     if isinstance(error, OSError):
         return error.strerror or str(error)
-    return context.describe(error) if isinstance(error, CTSClientError) else str(error)
+    return describe(error) if isinstance(error, CTSClientError) else str(error)
 
 
 def _is_about_one(error: OSError | CTSClientError) -> bool:

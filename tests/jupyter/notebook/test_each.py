@@ -7,9 +7,9 @@ import threading
 import pytest
 
 from cts_jupyter.client.transport import CTSConnectionError, CTSRequestError
-from cts_jupyter.notebook.magics import each
-from cts_jupyter.notebook.magics.each import AT_ONCE, StoppedError, try_each
-from cts_jupyter.notebook.magics.errors import MagicError
+from cts_jupyter.notebook import each
+from cts_jupyter.notebook.each import AT_ONCE, StoppedError, try_each
+from cts_jupyter.notebook.errors import MagicError
 
 
 def test_as_many_as_allowed_run_at_once_and_results_are_in_order():
