@@ -35,7 +35,7 @@ def test_a_job_from_submission_to_its_end(open_notebook):
     card.locator(".cts-timeline summary").click()
     expect(card.locator(".cts-timeline li")).to_have_count(7)
     card.locator(".cts-logs summary").click()
-    expect(card.locator(".cts-logs pre")).to_contain_text("has begun")
+    expect(card.locator(".cts-log")).to_contain_text("has begun")
     notebook.shot("done")
     with notebook.page.expect_download() as download:
         card.get_by_role("link", name="o_1.txt").click()
@@ -243,10 +243,10 @@ def test_open_sections_stay_open_over_updates(open_notebook, page):
     card = notebook.card()
     expect_state(card, "Running")
     card.locator(".cts-logs summary").click()
-    expect(card.locator(".cts-logs pre")).to_contain_text("has begun")
+    expect(card.locator(".cts-log")).to_contain_text("has begun")
     expect_state(card, "Done")
     expect_snapshot(page, "Done")
-    expect(card.locator(".cts-logs pre")).to_contain_text("has begun")
+    expect(card.locator(".cts-log")).to_contain_text("has begun")
 
 
 def test_kernel_updates_the_card_of_another_service(open_notebook, lab, page):

@@ -76,7 +76,7 @@ def test_remote_job_is_live(open_there, hub, lab, page):
     expect_state(card, "Done")
     expect(card.locator(".cts-outputs tbody tr")).to_have_count(3)
     card.locator(".cts-logs summary").click()
-    expect(card.locator(".cts-logs pre")).to_contain_text("has begun")
+    expect(card.locator(".cts-log")).to_contain_text("has begun")
     notebook.shot("remote-done")
     with page.expect_download() as download:
         card.get_by_role("link", name="o_1.txt").click()

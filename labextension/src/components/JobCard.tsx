@@ -1,11 +1,13 @@
-import { type ReactNode, useEffect, useState } from "react";
+import { type ReactNode, useEffect, useRef, useState } from "react";
 
-import type { JobPreview } from "../api/types";
+import type { JobPreview, Reason } from "../api/types";
+import { nextOf } from "../rules/strip";
 import type { Translator } from "../rules/translator";
 import {
   countMoods,
   formatCount,
   formatDuration,
+  formatProgress,
   formatSize,
   hasEnded,
   moodOf,
@@ -13,18 +15,23 @@ import {
   shortId,
   shownState,
 } from "../rules/words";
+import { usageOf } from "../rules/usage";
 import type { ServiceError } from "../service/errors";
 import type { JobStore, JobView } from "../store/jobs";
+import type { LogName } from "../store/log";
 import { CancelButton } from "./CancelButton";
+import { ContainerStrip } from "./ContainerStrip";
 import { FixButton } from "./FixButton";
-import { LogView } from "./LogView";
-import { OutputTable } from "./OutputTable";
+import { JobActions } from "./JobActions";
+import type { LogTarget } from "./LogView";
 import { ProgressLine } from "./ProgressLine";
-import { Section } from "./Section";
+import { Section, setSection } from "./Section";
 import { StateMark } from "./StateMark";
 import { StreamLine } from "./StreamLine";
 import { Timeline } from "./Timeline";
+import { UsageView } from "./UsageView";
 import { WhyBox } from "./WhyBox";
+import { ContainerTable, LogView, OutputTable } from "./lazy";
 import { useJob, useNow, useStatus, useTranslator } from "./context";
 
 /** Longer lists of outputs are closed at first. */
@@ -35,18 +42,23 @@ interface Props {
   id: string;
   /** The service's name for people. */
   service: string;
+  /** "short" below a cell, and "wide" in a place of its own. */
+  size?: "short" | "wide";
   /** Opens another job. */
   open?: ((id: string) => void) | undefined;
+  /** Opens a form that is filled in with a job's values. */
+  newJob?: ((from: string) => void) | undefined;
   /** Told whether the job could be loaded, and if not, why. */
   onLoad?: (view: Pick<JobView, "job" | "error">) => void;
 }
 
 /** A job: its state, progress, reason of failure, outputs, logs and history, as they are now. */
-export function JobCard({ store, id, service, open, onLoad }: Props): ReactNode {
+export function JobCard({ onLoad, ...props }: Props): ReactNode {
+  const { store, id } = props;
   const view = useJob(store, id);
   const { job, error } = view;
   useEffect(() => onLoad?.({ job, error }), [job, error, onLoad]);
-  return job ? <Loaded store={store} view={view} job={job} service={service} open={open} /> : null;
+  return job ? <Loaded {...props} view={view} job={job} /> : null;
 }
 
 function Loaded({
@@ -54,12 +66,28 @@ function Loaded({
   view,
   job,
   service,
+  size = "short",
   open,
-}: Omit<Props, "id"> & { view: JobView; job: JobPreview }): ReactNode {
+  newJob,
+}: Omit<Props, "onLoad"> & { view: JobView; job: JobPreview }): ReactNode {
   const tr = useTranslator();
   const [refused, setRefused] = useState("");
   const { counts, containers, reasons, fix, outputs, error } = view;
   const { id, job_input: request, warnings = [] } = job;
+  const isWide = size === "wide";
+  const isLive = !hasEnded(job.state);
+  const now = (): number => store.now();
+  const section = (name: string): string => `${id} ${size} ${name}`;
+  const [chosen, choose] = useState<number | null>(null);
+  const [target, setTarget] = useState<LogTarget | null>(null);
+  const logs = useRef<HTMLDivElement>(null);
+  const showLog = (container: number, name: LogName): void => {
+    setTarget({ container, name });
+    setSection(section("logs"), true);
+    // Once it is in the page.
+    setTimeout(() => logs.current?.scrollIntoView({ block: "nearest" }));
+  };
+  const usage = usageOf(job, containers, tr);
   const state = shownState(job.state, counts);
   const total = request.num_containers;
   const folder = `${request.output_dir.replace(/\/*$/, "")}/`;
@@ -69,6 +97,7 @@ function Loaded({
       className="cts-card"
       data-mood={moodOf(state)}
       data-job={id}
+      data-size={size}
       aria-label={tr.__("CTS job %1", id)}
       // The keys of a notebook's commands, such as the d of "delete the cell", are not meant for it.
       data-lm-suppress-shortcuts="true"
@@ -88,9 +117,22 @@ function Loaded({
           <Elapsed store={store} job={job} />
         </div>
       </header>
-      <ProgressLine total={total} counts={counts} />
+      <JobActions store={store} view={view} job={job} open={open} newJob={newJob} />
+      {containers.length > 1 ? (
+        <ContainerStrip
+          containers={containers}
+          chosen={chosen}
+          choose={choose}
+          open={(container) => {
+            showLog(container, logNameOf(container, reasons));
+          }}
+          summary={formatProgress(total, counts, tr)}
+        />
+      ) : (
+        <ProgressLine total={total} counts={counts} />
+      )}
       {job.state === "error" && (
-        <WhyBox reasons={reasons}>
+        <WhyBox reasons={reasons} showLog={showLog}>
           {fix && <FixButton fix={fix} resubmit={(key) => store.resubmit(id, fix, key)} open={open} />}
         </WhyBox>
       )}
@@ -107,31 +149,65 @@ function Loaded({
       </div>
       {outputs && (
         <Section
-          name={`${id} outputs`}
+          name={section("outputs")}
           className="cts-outputs"
           title={tr.__("%1 in %2", formatCount(outputs.count, "output", tr), folder)}
-          isOpen={outputs.count <= OPEN_OUTPUTS}
+          isOpen={isWide || outputs.count <= OPEN_OUTPUTS}
         >
           {() => <OutputTable service={store.service} jobId={id} outputs={outputs} folder={folder} />}
         </Section>
       )}
       {moodOf(state) !== "waiting" && (
-        <Section name={`${id} logs`} className="cts-logs" title={tr.__("Logs")}>
+        <Section name={section("logs")} className="cts-logs" title={tr.__("Logs")}>
           {() => (
-            <LogView
+            <div ref={logs} className="cts-log-view">
+              <LogView
+                service={store.service}
+                jobId={id}
+                containers={total}
+                target={target ?? firstLog(reasons)}
+                setTarget={setTarget}
+                nextFailed={(after) => nextFailed(view, after)}
+                isLive={isLive}
+              />
+            </div>
+          )}
+        </Section>
+      )}
+      {containers.length > 1 && (
+        <Section
+          name={section("containers")}
+          className="cts-containers"
+          title={formatCount(total, "container", tr)}
+        >
+          {() => (
+            <ContainerTable
               service={store.service}
               jobId={id}
-              containers={total}
-              first={reasons[0]?.containers[0] ?? 0}
-              log={reasons[0]?.stdout || !reasons.length ? "stdout" : "stderr"}
+              containers={containers}
+              now={now}
+              isLive={isLive}
+              chosen={chosen}
+              choose={choose}
+              showLog={showLog}
             />
           )}
         </Section>
       )}
-      <Section name={`${id} timeline`} className="cts-timeline" title={tr.__("Timeline")}>
-        {() => <Timeline times={job.transition_times} containers={containers} />}
+      <Section name={section("timeline")} className="cts-timeline" title={tr.__("Timeline")} isOpen={isWide}>
+        {() => <Timeline times={job.transition_times} containers={containers} now={now} />}
       </Section>
-      {!hasEnded(job.state) && (
+      {usage.length > 0 && (
+        <Section
+          name={section("usage")}
+          className="cts-usage-section"
+          title={tr.__("Usage")}
+          isOpen={isWide && usage.some(({ hint }) => hint)}
+        >
+          {() => <UsageView usage={usage} />}
+        </Section>
+      )}
+      {isLive && (
         <footer>
           <Live store={store} />
           {job.state !== "canceling" && (
@@ -150,6 +226,29 @@ function Loaded({
         </div>
       )}
     </section>
+  );
+}
+
+/** The log of a container that is most likely to say what matters. */
+function logNameOf(container: number, reasons: readonly Reason[]): LogName {
+  const reason = reasons.find(({ containers }) => containers.includes(container));
+  return !reason || (reason.stdout && !reason.stderr) ? "stdout" : "stderr";
+}
+
+/** The log that is most likely to say what matters. */
+function firstLog(reasons: readonly Reason[]): LogTarget {
+  const container = reasons[0]?.containers[0] ?? 0;
+  return {
+    container,
+    name: reasons[0] && !reasons[0].containers.length ? "stderr" : logNameOf(container, reasons),
+  };
+}
+
+function nextFailed({ containers, reasons }: JobView, after: number): number | null {
+  const known = containers.filter(({ state }) => moodOf(state) === "failed").map(({ number }) => number);
+  return nextOf(
+    known.length ? known : reasons.flatMap((reason) => reason.containers).sort((a, b) => a - b),
+    after,
   );
 }
 

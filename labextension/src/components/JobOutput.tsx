@@ -9,6 +9,7 @@ interface Props {
   id: string;
   service: string;
   open: (id: string) => void;
+  newJob?: ((from: string) => void) | undefined;
   onLoad: (view: Pick<JobView, "job" | "error">) => void;
 }
 

@@ -9,15 +9,16 @@ interface Props {
   id: string;
   service: string;
   open: (id: string) => void;
+  newJob?: ((from: string) => void) | undefined;
 }
 
 /** A job in a place of its own. */
-export function JobView({ store, id, service, open }: Props): ReactNode {
+export function JobView({ store, id, service, open, newJob }: Props): ReactNode {
   const tr = useTranslator();
   const { job, error } = useJob(store, id);
   return (
     <div className="cts-view">
-      <JobCard store={store} id={id} service={service} open={open} />
+      <JobCard store={store} id={id} service={service} size="wide" open={open} newJob={newJob} />
       {!job && (
         <p className="cts-empty" role="status">
           {error ? explainGone(error, tr) : tr.__("Loading …")}

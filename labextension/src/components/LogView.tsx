@@ -1,71 +1,65 @@
-import { type ReactNode, useEffect, useId, useLayoutEffect, useRef, useState } from "react";
+import {
+  type KeyboardEvent,
+  type ReactNode,
+  useDeferredValue,
+  useId,
+  useMemo,
+  useRef,
+  useState,
+  useSyncExternalStore,
+} from "react";
 
-import { asServiceError, isAbort } from "../service/errors";
+import { endOf, rowAt, rowPlace, rowText, type LogWindow } from "../rules/log";
+import type { Translator } from "../rules/translator";
+import { plainText, occurrences } from "../rules/sgr";
+import { formatSize, number } from "../rules/words";
 import type { IService } from "../service/port";
+import { type LogName, LogReader, type LogState } from "../store/log";
+import { LogLines } from "./LogLines";
 import { useTranslator } from "./context";
 
-/** Characters of the end of a log that are shown. */
-export const LOG_TAIL = 64_000;
-
-export type LogName = "stdout" | "stderr";
+export interface LogTarget {
+  container: number;
+  name: LogName;
+}
 
 interface Props {
   service: IService;
   jobId: string;
   containers: number;
-  /** The container and the log that are shown at first. */
-  first: number;
-  log: LogName;
+  target: LogTarget;
+  setTarget: (target: LogTarget) => void;
+  /** The next container that failed after this one, round about; null if none did. */
+  nextFailed: (container: number) => number | null;
+  /** Whether the job may still write. */
+  isLive: boolean;
 }
 
-interface Shown {
-  text: string;
-  note: string;
-}
-
-/** The end of the logs of a job's containers. */
-export function LogView({ service, jobId, containers, first, log }: Props): ReactNode {
+/** The logs of a job's containers, one at a time, of any size. */
+export function LogView({
+  service,
+  jobId,
+  containers,
+  target,
+  setTarget,
+  nextFailed,
+  isLive,
+}: Props): ReactNode {
   const tr = useTranslator();
-  const [container, setContainer] = useState(first);
-  const [name, setName] = useState(log);
-  const [reloads, setReloads] = useState(0);
-  const [{ text, note }, show] = useState<Shown>({ text: "", note: tr.__("Loading …") });
-  const lines = useRef<HTMLPreElement>(null);
   const inputId = useId();
-
-  useEffect(() => {
-    const request = new AbortController();
-    const load = async (): Promise<Shown> => {
-      const path = `jobs/${encodeURIComponent(jobId)}/log/${container}/${name}`;
-      try {
-        const tail = await service.tail(path, LOG_TAIL, request.signal);
-        if (!tail.text) return { text: "", note: tr.__("Nothing was written") };
-        return { text: tail.text, note: tail.isWhole ? "" : tr.__("The end of a longer log") };
-      } catch (error) {
-        if (isAbort(error)) throw error;
-        const { isUnknown, message } = asServiceError(error);
-        return { text: "", note: isUnknown ? tr.__("Nothing was written yet") : message };
-      }
-    };
-    load().then(show, (error: unknown) => {
-      if (!isAbort(error)) throw error;
-    });
-    return () => {
-      request.abort();
-    };
-  }, [service, jobId, container, name, reloads, tr]);
-
-  useLayoutEffect(() => {
-    const element = lines.current;
-    if (element) element.scrollTop = element.scrollHeight;
-  }, [text]);
-
+  const { container, name } = target;
+  const path = `jobs/${encodeURIComponent(jobId)}/log/${container}/${name}`;
+  const failed = nextFailed(container);
+  const goToFailed = (): void => {
+    if (failed !== null) setTarget({ container: failed, name });
+  };
+  const other = name === "stdout" ? "stderr" : "stdout";
   return (
     <>
       <div className="cts-controls">
         {containers > 1 && (
-          <>
-            <label htmlFor={inputId}>{tr.__("Container")}</label>
+          <span>
+            <label htmlFor={inputId}>{tr.__("Container")}</label>{" "}
             <input
               id={inputId}
               type="number"
@@ -74,38 +68,252 @@ export function LogView({ service, jobId, containers, first, log }: Props): Reac
               value={container}
               onChange={(event) => {
                 const wanted = Math.trunc(event.currentTarget.valueAsNumber) || 0;
-                setContainer(Math.min(Math.max(wanted, 0), containers - 1));
+                setTarget({ container: Math.min(Math.max(wanted, 0), containers - 1), name });
               }}
-            />
-          </>
+            />{" "}
+            <span className="cts-faint">{tr.__("0 to %1", number(containers - 1))}</span>
+          </span>
         )}
         <select
           aria-label={tr.__("Log of the container")}
           value={name}
           onChange={(event) => {
-            setName(event.currentTarget.value as LogName);
+            setTarget({ container, name: event.currentTarget.value as LogName });
           }}
         >
           <option value="stdout">stdout</option>
           <option value="stderr">stderr</option>
         </select>
-        <button
-          type="button"
-          onClick={() => {
-            setReloads(reloads + 1);
-          }}
-        >
-          {tr.__("Reload")}
-        </button>
+        {failed !== null && failed !== container && (
+          <button type="button" onClick={goToFailed}>
+            {tr.__("Next failed: %1", failed)}
+          </button>
+        )}
+        <a href={service.url(path)} download={`container-${container}-${name}.txt`}>
+          {tr.__("Download")}
+        </a>
       </div>
+      <OneLog
+        key={path}
+        service={service}
+        path={path}
+        isLive={isLive}
+        keys={{
+          n: goToFailed,
+          o: () => {
+            setTarget({ container, name: other });
+          },
+        }}
+      />
+    </>
+  );
+}
+
+interface OneProps {
+  service: IService;
+  path: string;
+  isLive: boolean;
+  /** What keys do beside those of the log itself. */
+  keys: Record<string, () => void>;
+}
+
+function OneLog({ service, path, isLive, keys }: OneProps): ReactNode {
+  const tr = useTranslator();
+  const live = useRef(isLive);
+  live.current = isLive;
+  const [reader] = useState(() => new LogReader(service, path, () => live.current));
+  const state = useSyncExternalStore(reader.watch, () => reader.state);
+  const { window, phase, hasEnded } = state;
+  const [isWrapped, setWrapped] = useState(true);
+  const [isFollowing, setFollowing] = useState(true);
+  const [wanted, setWanted] = useState("");
+  const needle = useDeferredValue(wanted);
+  const found = useMemo(() => findRows(window, needle), [window, needle]);
+  /** The place in the log of the line that was found last. */
+  const [current, setCurrent] = useState<number | null>(null);
+  const finder = useRef<HTMLInputElement>(null);
+  const frame = useRef<HTMLDivElement>(null);
+
+  const follow = (wants: boolean): void => {
+    setFollowing(wants);
+    reader.setAtEnd(wants);
+  };
+  const toStart = (): void => {
+    follow(false);
+    void reader.toStart().then(() => {
+      if (frame.current) frame.current.scrollTop = 0;
+    });
+  };
+  const toEnd = (): void => {
+    void reader.toEnd();
+    follow(true);
+  };
+  const find = (step: 1 | -1): void => {
+    const from = current === null ? (step > 0 ? -1 : window.rows.length) : rowAt(window, current);
+    const next =
+      step > 0
+        ? (found.find((row) => row > from) ?? found[0])
+        : (found.findLast((row) => row < from) ?? found.at(-1));
+    if (next === undefined) return;
+    follow(false);
+    setCurrent(rowPlace(window, next));
+  };
+  const actions: Record<string, () => void> = {
+    ...keys,
+    "/": () => finder.current?.focus(),
+    g: toStart,
+    Home: toStart,
+    G: toEnd,
+    End: toEnd,
+    w: () => {
+      setWrapped(!isWrapped);
+    },
+  };
+  const onFindKey = (event: KeyboardEvent): void => {
+    if (event.key === "Enter") find(event.shiftKey ? -1 : 1);
+    else if (event.key === "Escape") frame.current?.focus();
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  };
+  const place = current === null ? -1 : found.indexOf(rowAt(window, current));
+  return (
+    <>
+      {phase === "shown" && (
+        <div className="cts-controls">
+          <input
+            ref={finder}
+            type="search"
+            className="cts-find"
+            aria-label={tr.__("Find in the log")}
+            placeholder={tr.__("Find")}
+            value={wanted}
+            onChange={(event) => {
+              setWanted(event.currentTarget.value);
+              setCurrent(null);
+            }}
+            onKeyDown={onFindKey}
+          />
+          {wanted && (
+            <>
+              <button
+                type="button"
+                disabled={!found.length}
+                title={tr.__("Previous (Shift+Enter)")}
+                onClick={() => {
+                  find(-1);
+                }}
+              >
+                ↑
+              </button>
+              <button
+                type="button"
+                disabled={!found.length}
+                title={tr.__("Next (Enter)")}
+                onClick={() => {
+                  find(1);
+                }}
+              >
+                ↓
+              </button>
+              <span role="status" className="cts-faint">
+                {formatFound(place, found.length, tr)}
+              </span>
+            </>
+          )}
+          <Check label={tr.__("Wrap")} isOn={isWrapped} set={setWrapped} />
+          {isLive && !hasEnded && (
+            <Check
+              label={tr.__("Follow")}
+              isOn={isFollowing}
+              set={(wants) => {
+                if (wants) toEnd();
+                else follow(false);
+              }}
+            />
+          )}
+        </div>
+      )}
       <p className="cts-faint" role="status">
-        {note}
+        {formatPlace(state, isLive, tr)}
       </p>
-      {text && (
-        <pre ref={lines} role="region" tabIndex={0} aria-label={tr.__("Log")}>
-          {text}
-        </pre>
+      {phase === "shown" && (
+        <LogLines
+          frame={frame}
+          reader={reader}
+          state={state}
+          isWrapped={isWrapped}
+          isFollowing={isFollowing}
+          follow={follow}
+          wanted={needle}
+          current={current}
+          actions={actions}
+        />
+      )}
+      {phase === "shown" && !isFollowing && (reader.hasLater || reader.hasEarlier) && (
+        <div className="cts-controls">
+          {reader.hasEarlier && (
+            <button type="button" title="g" onClick={toStart}>
+              {tr.__("To the beginning")}
+            </button>
+          )}
+          {reader.hasLater && (
+            <button type="button" title="G" onClick={toEnd}>
+              {tr.__("To the end")}
+            </button>
+          )}
+        </div>
       )}
     </>
   );
+}
+
+function Check({
+  label,
+  isOn,
+  set,
+}: {
+  label: string;
+  isOn: boolean;
+  set: (isOn: boolean) => void;
+}): ReactNode {
+  return (
+    <label>
+      <input
+        type="checkbox"
+        checked={isOn}
+        onChange={(event) => {
+          set(event.currentTarget.checked);
+        }}
+      />{" "}
+      {label}
+    </label>
+  );
+}
+
+function findRows(window: LogWindow, wanted: string): number[] {
+  if (!wanted) return [];
+  return window.rows.flatMap((_, row) =>
+    occurrences(plainText(rowText(window, row)), wanted).length ? [row] : [],
+  );
+}
+
+function formatFound(place: number, count: number, tr: Translator): string {
+  if (!count) return tr.__("No line");
+  const lines = tr._n("%2 line", "%2 lines", count, number(count));
+  return place < 0 ? lines : tr.__("%1 of %2", number(place + 1), lines);
+}
+
+/** Which part of the log is loaded, or why there is none. */
+function formatPlace(
+  { window, size, phase, isCut, message }: LogState,
+  isLive: boolean,
+  tr: Translator,
+): string {
+  if (message) return message;
+  if (phase === "loading") return tr.__("Loading …");
+  if (phase === "none") return isLive ? tr.__("Nothing was written yet") : tr.__("Nothing was written");
+  if (isCut) return tr.__("The end of a longer log; Download gives the whole");
+  if (size === null || window.bytes.length >= size) return "";
+  return tr.__("%1 to %2 of %3", formatSize(window.start), formatSize(endOf(window)), formatSize(size));
 }

@@ -1,10 +1,23 @@
-import { type ReactNode, useState } from "react";
+import { type ReactNode, Suspense, useSyncExternalStore } from "react";
 
 import { Recent } from "../store/recent";
+import { useTranslator } from "./context";
 
 // A notebook makes an output anew when it is scrolled back into view: its sections stay as a person left them.
 const MAX_OPENED = 300;
 const opened = new Recent<string, boolean>(MAX_OPENED);
+const callbacks = new Set<() => void>();
+
+function watch(callback: () => void): () => void {
+  callbacks.add(callback);
+  return () => callbacks.delete(callback);
+}
+
+/** Opens or closes the section of a name, wherever it is in the page. */
+export function setSection(name: string, isOpen: boolean): void {
+  opened.set(name, isOpen);
+  for (const callback of [...callbacks]) callback();
+}
 
 interface Props {
   /** Tells the section apart from all others of the page. */
@@ -24,18 +37,22 @@ export function Section({
   isOpen: isOpenAtFirst = false,
   children,
 }: Props): ReactNode {
-  const [isOpen, setOpen] = useState(opened.get(name) ?? isOpenAtFirst);
+  const tr = useTranslator();
+  const isOpen = useSyncExternalStore(watch, () => opened.get(name) ?? isOpenAtFirst);
   return (
     <details
       className={`cts-section ${className}`}
       open={isOpen}
       onToggle={(event) => {
-        opened.set(name, event.currentTarget.open);
-        setOpen(event.currentTarget.open);
+        if (event.currentTarget.open !== isOpen) setSection(name, event.currentTarget.open);
       }}
     >
       <summary>{title}</summary>
-      {isOpen && <div className="cts-body">{children()}</div>}
+      {isOpen && (
+        <div className="cts-body">
+          <Suspense fallback={<p className="cts-faint">{tr.__("Loading …")}</p>}>{children()}</Suspense>
+        </div>
+      )}
     </details>
   );
 }

@@ -3,6 +3,7 @@ import type { ReactNode } from "react";
 import type { Reason } from "../api/types";
 import type { Translator } from "../rules/translator";
 import { number } from "../rules/words";
+import type { LogName } from "../store/log";
 import { useTranslator } from "./context";
 
 /** Containers, inputs and reasons that are named; the others are counted. */
@@ -30,21 +31,21 @@ function formatInputs({ inputs, input_count: count }: Reason, tr: Translator): s
   return tr._n("Input: %2", "Inputs: %2", count, named.join(", ") + more);
 }
 
-/** Why a job failed, by groups of containers, with what to do about each. */
-export function WhyBox({
-  reasons,
-  children,
-}: {
+interface Props {
   reasons: readonly Reason[];
+  showLog: (container: number, name: LogName) => void;
   children?: ReactNode;
-}): ReactNode {
+}
+
+/** Why a job failed, by groups of containers, with what to do about each. */
+export function WhyBox({ reasons, showLog, children }: Props): ReactNode {
   const tr = useTranslator();
   const hidden = reasons.length - MAX_REASONS;
   return (
     <div className="cts-error" role="alert">
       {reasons.length === 0 && <p>{tr.__("The job failed.")}</p>}
       {reasons.slice(0, MAX_REASONS).map((reason, n) => (
-        <ReasonGroup key={n} reason={reason} />
+        <ReasonGroup key={n} reason={reason} showLog={showLog} />
       ))}
       {hidden > 0 && <p>{tr._n("and %1 other reason", "and %1 other reasons", hidden)}</p>}
       {children}
@@ -52,11 +53,13 @@ export function WhyBox({
   );
 }
 
-function ReasonGroup({ reason }: { reason: Reason }): ReactNode {
+function ReasonGroup({ reason, showLog }: { reason: Reason } & Pick<Props, "showLog">): ReactNode {
   const tr = useTranslator();
-  const [stream, text] = reason.stderr ? ["stderr", reason.stderr] : ["stdout", reason.stdout];
+  const stream = reason.stderr || !reason.stdout ? "stderr" : "stdout";
+  const text = reason[stream];
+  const [container] = reason.containers;
   const inputs = formatInputs(reason, tr);
-  const title = tr.__("The end of the %1 of container %2", stream, reason.containers[0] ?? 0);
+  const title = tr.__("The end of the %1 of container %2", stream, container ?? 0);
   return (
     <div className="cts-reason">
       <p>
@@ -71,6 +74,16 @@ function ReasonGroup({ reason }: { reason: Reason }): ReactNode {
             {text}
           </pre>
         </>
+      )}
+      {container !== undefined && (
+        <button
+          type="button"
+          onClick={() => {
+            showLog(container, stream);
+          }}
+        >
+          {tr.__("Show the log of %1", container)}
+        </button>
       )}
     </div>
   );

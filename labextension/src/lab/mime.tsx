@@ -5,6 +5,7 @@ import type { IRenderMimeRegistry } from "@jupyterlab/rendermime";
 import { ReactWidget } from "@jupyterlab/ui-components";
 import { Panel, type Widget } from "@lumino/widgets";
 
+import { ErrorBoundary } from "../components/ErrorBoundary";
 import { JobOutput } from "../components/JobOutput";
 import { TranslatorContext } from "../components/context";
 import type { ICTS } from "./tokens";
@@ -54,18 +55,21 @@ export class JobOutputWidget extends Panel implements IRenderMime.IRenderer {
   }
 
   private makeCard({ id, service }: Shown): Widget {
-    const { store, tr, open } = this.cts;
+    const { store, tr, open, newJob } = this.cts;
     const card = ReactWidget.create(
       <TranslatorContext.Provider value={tr}>
-        <JobOutput
-          store={store}
-          id={id}
-          service={service}
-          open={open}
-          onLoad={({ job }) => {
-            this.snapshot.setHidden(job !== null);
-          }}
-        />
+        <ErrorBoundary>
+          <JobOutput
+            store={store}
+            id={id}
+            service={service}
+            open={open}
+            newJob={newJob}
+            onLoad={({ job }) => {
+              this.snapshot.setHidden(job !== null);
+            }}
+          />
+        </ErrorBoundary>
       </TranslatorContext.Provider>,
     );
     this.insertWidget(0, card);

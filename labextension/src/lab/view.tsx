@@ -4,6 +4,7 @@ import { ILayoutRestorer, type JupyterFrontEnd, type JupyterFrontEndPlugin } fro
 import { ICommandPalette, InputDialog, MainAreaWidget, WidgetTracker } from "@jupyterlab/apputils";
 import { ReactWidget } from "@jupyterlab/ui-components";
 
+import { ErrorBoundary } from "../components/ErrorBoundary";
 import { JobView } from "../components/JobView";
 import { TranslatorContext } from "../components/context";
 import { shortId } from "../rules/words";
@@ -20,7 +21,9 @@ class JobWidget extends MainAreaWidget<ReactWidget> {
   ) {
     const content = ReactWidget.create(
       <TranslatorContext.Provider value={cts.tr}>
-        <JobView store={cts.store} id={jobId} service={cts.name} open={cts.open} />
+        <ErrorBoundary>
+          <JobView store={cts.store} id={jobId} service={cts.name} open={cts.open} newJob={cts.newJob} />
+        </ErrorBoundary>
       </TranslatorContext.Provider>,
     );
     content.node.style.overflow = "auto";

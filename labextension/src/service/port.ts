@@ -2,10 +2,19 @@
 
 export type Query = Readonly<Record<string, string | number | boolean | readonly string[] | undefined>>;
 
-export interface Tail {
-  text: string;
-  /** Whether the text is all that there is. */
+/** How much of a body is read at most, and which end of a longer one is kept. */
+export interface Extent {
+  limit: number;
+  keep: "first" | "last";
+  signal?: AbortSignal | undefined;
+}
+
+export interface Bytes {
+  bytes: Uint8Array;
+  /** Whether they are the whole body. */
   isWhole: boolean;
+  /** A header of the answer. */
+  header(name: string): string | null;
 }
 
 /** Everything that sends a request rejects with ServiceError. */
@@ -21,8 +30,8 @@ export interface IService {
   delete(path: string): Promise<void>;
   /** `key` makes a request that is sent again the same request. */
   post<T>(path: string, body: unknown, key?: string): Promise<T>;
-  /** The last `keep` characters of a text that may be long. */
-  tail(path: string, keep: number, signal?: AbortSignal): Promise<Tail>;
+  /** A part of a body that may be long. With `wait` in the query, the service may answer seconds later. */
+  read(path: string, query: Query, extent: Extent): Promise<Bytes>;
   /** Whether the service has a path, such as ``/checksums/{checksums_id}``, with a parameter: an older one may lack it. */
   knows(method: string, path: string, parameter?: string): Promise<boolean>;
   /** The body of a stream of events after a cursor. */

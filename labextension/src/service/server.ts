@@ -2,17 +2,19 @@
 
 import type { ErrorEnvelope } from "../api/types";
 import { ServiceError, isAbort } from "./errors";
+import { join } from "../rules/bytes";
 import { Description } from "./description";
-import type { IService, Query, Tail } from "./port";
+import type { Bytes, Extent, IService, Query } from "./port";
 
 /** Sends a request with what Jupyter wants of its pages, such as the XSRF token. */
 export type Fetch = (url: string, init: RequestInit) => Promise<Response>;
 
 // A browser opens six connections to a host for all of Jupyter: CTS uses two of them, besides its stream.
 const PARALLEL_REQUESTS = 2;
+/** Requests that the service keeps waiting, as for a log to grow: they take turns. */
+const PARALLEL_WAITS = 1;
 /** A difference of clocks that is no more than the time of an answer, in ms. */
 const SAME_CLOCK_MS = 2_000;
-const PIECES_KEPT = 4;
 
 async function failure(response: Response): Promise<ServiceError> {
   const fallback = `The service answered ${response.status}`;
@@ -25,10 +27,30 @@ async function failure(response: Response): Promise<ServiceError> {
   }
 }
 
-export class ServerService implements IService {
-  clockOffset = 0;
+/** Lets so many tasks run at once; the others wait for their turn. */
+class Places {
   private running = 0;
   private readonly waiting: (() => void)[] = [];
+
+  constructor(private readonly limit: number) {}
+
+  async run<T>(task: () => Promise<T>): Promise<T> {
+    if (this.running >= this.limit) await new Promise<void>((resolve) => this.waiting.push(resolve));
+    else this.running += 1;
+    try {
+      return await task();
+    } finally {
+      const next = this.waiting.shift();
+      if (next) next();
+      else this.running -= 1;
+    }
+  }
+}
+
+export class ServerService implements IService {
+  clockOffset = 0;
+  private readonly requests = new Places(PARALLEL_REQUESTS);
+  private readonly waits = new Places(PARALLEL_WAITS);
   private readonly description = new Description(() => this.get("openapi.json"));
 
   /** `root` is the URL of the service, with a slash at its end. */
@@ -49,20 +71,20 @@ export class ServerService implements IService {
   }
 
   get<T>(path: string, query?: Query, signal?: AbortSignal): Promise<T> {
-    return this.queued(async () => {
+    return this.requests.run(async () => {
       const response = await this.send(this.url(path, query), signal ? { signal } : {});
       return (await response.json()) as T;
     });
   }
 
   put(path: string, body?: unknown): Promise<void> {
-    return this.queued(async () => {
+    return this.requests.run(async () => {
       await this.send(this.url(path), { method: "PUT", ...(body !== undefined && withJson(body)) });
     });
   }
 
   delete(path: string): Promise<void> {
-    return this.queued(async () => {
+    return this.requests.run(async () => {
       await this.send(this.url(path), { method: "DELETE" });
     });
   }
@@ -72,7 +94,7 @@ export class ServerService implements IService {
   }
 
   post<T>(path: string, body: unknown, key?: string): Promise<T> {
-    return this.queued(async () => {
+    return this.requests.run(async () => {
       const response = await this.send(this.url(path), {
         method: "POST",
         ...withJson(body, key === undefined ? {} : { "Idempotency-Key": key }),
@@ -81,39 +103,19 @@ export class ServerService implements IService {
     });
   }
 
-  tail(path: string, keep: number, signal?: AbortSignal): Promise<Tail> {
-    return this.queued(async () => {
-      const response = await this.send(this.url(path), signal ? { signal } : {});
-      const reader = bodyOf(response).pipeThrough(new TextDecoderStream()).getReader();
-      let text = "";
-      let isWhole = true;
-      for (;;) {
-        const { done, value } = await reader.read();
-        if (done) return { text: text.slice(-keep), isWhole: isWhole && text.length <= keep };
-        text += value;
-        if (text.length > PIECES_KEPT * keep) {
-          text = text.slice(-keep);
-          isWhole = false;
-        }
-      }
+  read(path: string, query: Query, { limit, keep, signal }: Extent): Promise<Bytes> {
+    const places = query["wait"] ? this.waits : this.requests;
+    return places.run(async () => {
+      const response = await this.send(this.url(path, query), signal ? { signal } : {});
+      const body =
+        keep === "first" ? await readFirst(bodyOf(response), limit) : await readLast(bodyOf(response), limit);
+      return { ...body, header: (name) => response.headers.get(name) };
     });
   }
 
   // Not queued: a stream would hold its place for ever.
   async events(after: string | undefined, signal: AbortSignal): Promise<ReadableStream<Uint8Array>> {
     return bodyOf(await this.send(this.url("events", { after }), { signal }));
-  }
-
-  private async queued<T>(task: () => Promise<T>): Promise<T> {
-    if (this.running >= PARALLEL_REQUESTS) await new Promise<void>((resolve) => this.waiting.push(resolve));
-    else this.running += 1;
-    try {
-      return await task();
-    } finally {
-      const next = this.waiting.shift();
-      if (next) next();
-      else this.running -= 1;
-    }
   }
 
   private async send(url: string, init: RequestInit): Promise<Response> {
@@ -138,4 +140,36 @@ function withJson(body: unknown, headers: Record<string, string> = {}): RequestI
 
 function bodyOf(response: Response): ReadableStream<Uint8Array> {
   return response.body ?? new Blob([]).stream();
+}
+
+async function readFirst(body: ReadableStream<Uint8Array>, limit: number): Promise<Omit<Bytes, "header">> {
+  const reader = body.getReader();
+  const pieces: Uint8Array[] = [];
+  let length = 0;
+  while (length <= limit) {
+    const { done, value } = await reader.read();
+    if (done) return { bytes: join(pieces), isWhole: true };
+    pieces.push(value);
+    length += value.length;
+  }
+  await reader.cancel();
+  return { bytes: join(pieces).slice(0, limit), isWhole: false };
+}
+
+async function readLast(body: ReadableStream<Uint8Array>, limit: number): Promise<Omit<Bytes, "header">> {
+  const reader = body.getReader();
+  const pieces: Uint8Array[] = [];
+  let length = 0;
+  let isWhole = true;
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return { bytes: join(pieces).slice(-limit), isWhole: isWhole && length <= limit };
+    pieces.push(value);
+    length += value.length;
+    for (let [first] = pieces; first && length - first.length >= limit; [first] = pieces) {
+      pieces.shift();
+      length -= first.length;
+      isWhole = false;
+    }
+  }
 }

@@ -14,6 +14,8 @@ export interface Transition {
 export interface Progress {
   job_id: string;
   containers: Record<string, number>;
+  /** The containers that have just moved, with their new states; none if they are many. */
+  changed?: readonly (readonly [number, JobState])[] | null;
 }
 /** How far a request for checksums is. */
 export interface ChecksumProgress {

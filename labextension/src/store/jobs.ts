@@ -7,11 +7,13 @@ import type {
   JobOutput,
   JobOutputs,
   JobPreview,
+  JobState,
   Reason,
   ResubmissionOutput,
   Submitted,
   Why,
 } from "../api/types";
+import { decode } from "../rules/bytes";
 import { reasonsOf } from "../rules/reasons";
 import { type Counts, hasEnded, shownState } from "../rules/words";
 import { ServiceError, asServiceError } from "../service/errors";
@@ -25,6 +27,8 @@ export const MAX_REMEMBERED = 100;
 export const MAX_OUTPUTS = 50;
 const ERROR_TAIL = 2_000;
 const ERROR_LINES = 20;
+/** How long containers that have moved are waited for, before they are all asked for at once. */
+export const SETTLE_MS = 2_000;
 /** Transitions that a job is known to have had; a stream that resumes tells some of them again. */
 const MAX_SEEN = 200;
 
@@ -65,6 +69,9 @@ interface Watched {
   isLoading: boolean;
   /** Whether it is to be loaded again, as an event may be newer than the answer. */
   isStale: boolean;
+  /** The numbers of containers that have moved since they were loaded; null for any. */
+  moved: Set<number> | null;
+  timer: ReturnType<typeof setTimeout> | undefined;
 }
 
 export class JobStore implements StreamListener {
@@ -101,6 +108,8 @@ export class JobStore implements StreamListener {
         seen: new Recent(MAX_SEEN),
         isLoading: false,
         isStale: false,
+        moved: new Set(),
+        timer: undefined,
       };
       this.watched.set(id, entry);
       if (!isFinal(entry.view)) this.refresh(id);
@@ -109,6 +118,7 @@ export class JobStore implements StreamListener {
     return () => {
       entry.callbacks.delete(callback);
       if (entry.callbacks.size) return;
+      clearTimeout(entry.timer);
       this.watched.delete(id);
       this.listen();
     };
@@ -181,9 +191,14 @@ export class JobStore implements StreamListener {
     const job = entry?.view.job;
     if (!job || hasEnded(job.state)) return;
     const before = shownState(job.state, entry.view.counts);
-    this.set(event.job_id, entry, { counts: event.containers });
+    const containers = move(entry.view.containers, event.changed ?? []);
+    this.set(event.job_id, entry, { counts: event.containers, containers });
     // The timeline says when the first container began.
     if (shownState(job.state, event.containers) !== before) this.refresh(event.job_id);
+    else if (containers.length) {
+      const changed = isSame(count(containers), event.containers) ? event.changed : null;
+      this.renew(event.job_id, entry, changed?.map(([number]) => number) ?? null);
+    }
   }
 
   onGap(): void {
@@ -226,6 +241,36 @@ export class JobStore implements StreamListener {
     }
   }
 
+  /** Loads containers that have moved, a little later with those that move meanwhile; all for null. */
+  private renew(id: string, entry: Watched, numbers: readonly number[] | null): void {
+    if (numbers === null) entry.moved = null;
+    for (const number of numbers ?? []) entry.moved?.add(number);
+    entry.timer ??= setTimeout(() => {
+      const { moved } = entry;
+      entry.moved = new Set();
+      entry.timer = undefined;
+      // Whatever became of it, the next event tells of more.
+      this.loadMoved(id, entry, moved).catch(asServiceError);
+    }, SETTLE_MS);
+  }
+
+  private async loadMoved(id: string, entry: Watched, moved: ReadonlySet<number> | null): Promise<void> {
+    const [first, last] = moved ? [Math.min(...moved), Math.max(...moved)] : [0, Infinity];
+    const { containers } = await this.service.get<Containers>(`jobs/${encodeURIComponent(id)}/containers`, {
+      detail: false,
+      ...(first > 0 && { after: first - 1 }),
+      ...(last < Infinity && { limit: last - first + 1 }),
+    });
+    const loaded = new Map(containers.map((container) => [container.number, container]));
+    // Events that came meanwhile are newer than the answer.
+    const isNewer = ({ number }: Container): boolean => entry.moved === null || entry.moved.has(number);
+    this.set(id, entry, {
+      containers: entry.view.containers.map((container) =>
+        isNewer(container) ? container : (loaded.get(container.number) ?? container),
+      ),
+    });
+  }
+
   private async loadContainers(path: string): Promise<Container[] | null> {
     const answer = await this.unlessMissing(
       this.service.get<Containers>(`${path}/containers`, { detail: false }),
@@ -263,8 +308,9 @@ export class JobStore implements StreamListener {
     const [container] = first?.containers ?? [];
     if (!first || container === undefined) return reasons;
     try {
-      const { text } = await this.service.tail(`${path}/log/${container}/stderr`, ERROR_TAIL);
-      first.stderr = text.trimEnd().split("\n").slice(-ERROR_LINES).join("\n");
+      const extent = { limit: ERROR_TAIL, keep: "last" } as const;
+      const { bytes } = await this.service.read(`${path}/log/${container}/stderr`, {}, extent);
+      first.stderr = decode(bytes).trimEnd().split("\n").slice(-ERROR_LINES).join("\n");
     } catch (error) {
       // A container that never ran has no log.
       asServiceError(error);
@@ -285,6 +331,24 @@ export class JobStore implements StreamListener {
 
 function isFinal(view: JobView): boolean {
   return view.job !== null && hasEnded(view.job.state);
+}
+
+/** The containers, those that have moved in their new states. */
+function move(
+  containers: readonly Container[],
+  changed: readonly (readonly [number, JobState])[],
+): readonly Container[] {
+  if (!changed.length || !containers.length) return containers;
+  const states = new Map(changed);
+  return containers.map((container) => {
+    const state = states.get(container.number);
+    return state === undefined ? container : { ...container, state };
+  });
+}
+
+function isSame(counts: Counts, others: Counts): boolean {
+  const states = new Set([...Object.keys(counts), ...Object.keys(others)]);
+  return [...states].every((state) => (counts[state] ?? 0) === (others[state] ?? 0));
 }
 
 function count(containers: readonly Container[]): Counts {

@@ -37,7 +37,7 @@ it("shows a finished job with its outputs", async () => {
   ).toBeTruthy();
   expect(card.getByText("5 files in 1 container · 1 cpu, 40 GB and up to 1 h each · at local")).toBeTruthy();
   expect(card.getByText("1 output in data/out/")).toBeTruthy();
-  const link = card.getByRole("link", { name: "b/c.tsv" });
+  const link = await card.findByRole("link", { name: "b/c.tsv" });
   expect(link.getAttribute("href")).toBe(`${service.root}files/content?path=data%2Fout%2Fb%2Fc.tsv`);
   expect(card.queryByRole("button", { name: "Cancel" })).toBeNull();
 });

@@ -1,7 +1,7 @@
 // A service that answers what a test says.
 
 import { ServiceError } from "../../src/service/errors";
-import type { IService, Query, Tail } from "../../src/service/port";
+import type { Bytes, Extent, IService, Query } from "../../src/service/port";
 
 type Answer = unknown;
 
@@ -51,9 +51,14 @@ export class ScriptedService implements IService {
     return this.answer(`POST ${path}`) as Promise<T>;
   }
 
-  tail(path: string, keep: number): Promise<Tail> {
-    this.asked.push(path);
-    return this.answer(path).then((text) => ({ text: String(text).slice(-keep), isWhole: true }));
+  /** An answer is `Bytes`, or a text that the service answers whole. */
+  async read(path: string, query: Query, { limit, keep }: Extent): Promise<Bytes> {
+    this.asked.push(this.url(path, query).slice(this.root.length));
+    const answer = await this.answer(path, query);
+    if (typeof answer !== "string") return answer as Bytes;
+    const bytes = new TextEncoder().encode(answer);
+    const kept = keep === "first" ? bytes.slice(0, limit) : bytes.slice(-limit);
+    return { bytes: kept, isWhole: bytes.length <= limit, header: () => null };
   }
 
   events(after: string | undefined, signal: AbortSignal): Promise<ReadableStream<Uint8Array>> {

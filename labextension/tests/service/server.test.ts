@@ -1,3 +1,4 @@
+import { decode } from "../../src/rules/bytes";
 import { expect, it } from "vitest";
 
 import { ServiceError } from "../../src/service/errors";
@@ -76,10 +77,53 @@ it("sends two requests at once, and the others after them", async () => {
   await Promise.all(all);
 });
 
-it("keeps the end of a long text", async () => {
-  const text = "a".repeat(100) + "the end";
-  const tail = await service(() => Promise.resolve(new Response(text))).tail("log", 7);
-  expect(tail).toEqual({ text: "the end", isWhole: false });
+it("reads the first or the last bytes of a long body", async () => {
+  const pieces = ["begin", "a".repeat(100), "the end"];
+  const answer = (): Promise<Response> => {
+    const body = new ReadableStream<Uint8Array>({
+      start(controller) {
+        for (const piece of pieces) controller.enqueue(new TextEncoder().encode(piece));
+        controller.close();
+      },
+    });
+    return Promise.resolve(new Response(body, { headers: { "X-CTS-Log-Size": "112" } }));
+  };
+  const asking = service(answer);
+  const first = await asking.read("log", {}, { limit: 5, keep: "first" });
+  expect([decode(first.bytes), first.isWhole, first.header("X-CTS-Log-Size")]).toEqual([
+    "begin",
+    false,
+    "112",
+  ]);
+  const last = await asking.read("log", {}, { limit: 7, keep: "last" });
+  expect([decode(last.bytes), last.isWhole]).toEqual(["the end", false]);
+  for (const keep of ["first", "last"] as const) {
+    const whole = await asking.read("log", {}, { limit: 112, keep });
+    expect([decode(whole.bytes), whole.isWhole]).toEqual([pieces.join(""), true]);
+  }
+});
+
+it("keeps what waits out of the way of other requests", async () => {
+  const waits: (() => void)[] = [];
+  const asking = service((url) =>
+    url.includes("wait=")
+      ? new Promise((resolve) =>
+          waits.push(() => {
+            resolve(new Response("more"));
+          }),
+        )
+      : Promise.resolve(json({})),
+  );
+  const extent = { limit: 10, keep: "last" } as const;
+  const both = [1, 2].map(() => asking.read("log", { wait: 10 }, extent));
+  await asking.get("jobs/1");
+  await asking.get("jobs/2");
+  expect(waits).toHaveLength(1);
+  waits[0]?.();
+  await both[0];
+  expect(waits).toHaveLength(2);
+  waits[1]?.();
+  await both[1];
 });
 
 it("goes by the service's clock", async () => {

@@ -1,0 +1,117 @@
+import { type ReactNode, Suspense, useState } from "react";
+
+import type { JobPreview, ResubmissionOutput } from "../api/types";
+import { countMoods, hasEnded, number, shortId } from "../rules/words";
+import { newKey } from "../service/key";
+import { asServiceError } from "../service/errors";
+import type { JobStore, JobView } from "../store/jobs";
+import { Menu, type MenuItem } from "./Menu";
+import type { RequestKind } from "./RequestBox";
+import { copyText } from "./clipboard";
+import { RequestBox } from "./lazy";
+import { useTranslator } from "./context";
+
+interface Props {
+  store: JobStore;
+  view: JobView;
+  job: JobPreview;
+  open: ((id: string) => void) | undefined;
+  newJob: ((from: string) => void) | undefined;
+}
+
+/** What can be done with a job besides cancelling it: submitted again, and taken along as a text. */
+export function JobActions({ store, view, job, open, newJob }: Props): ReactNode {
+  const tr = useTranslator();
+  const { id } = job;
+  const [shown, show] = useState<RequestKind | null>(null);
+  const [said, say] = useState("");
+  const [added, setAdded] = useState<string | null>(null);
+  const [isSending, setSending] = useState(false);
+  // The same key for the same wish, so that a second try after a lost answer makes no second job.
+  const [keys] = useState(() => ({ all: newKey(), failed: newKey() }));
+  const { failed } = countMoods(view.counts);
+
+  const resubmit = async (what: "all" | "failed"): Promise<void> => {
+    const changes: ResubmissionOutput = { failed: what === "failed", refresh_inputs: false };
+    setSending(true);
+    say(tr.__("Submitting …"));
+    try {
+      const added = await store.resubmit(id, changes, keys[what]);
+      setAdded(added);
+      say(tr.__("Resubmitted as %1", shortId(added)));
+    } catch (error) {
+      say(tr.__("Not resubmitted: %1", asServiceError(error).message));
+    }
+    setSending(false);
+  };
+  const again: MenuItem[] = [{ label: tr.__("All"), act: () => void resubmit("all") }];
+  if (failed) {
+    again.push({ label: tr.__("Failed only (%1)", number(failed)), act: () => void resubmit("failed") });
+  }
+  if (newJob) {
+    again.push({
+      label: tr.__("With changes …"),
+      act: () => {
+        newJob(id);
+      },
+    });
+  }
+  const texts: [RequestKind, string][] = [
+    ["argv", tr.__("Command lines")],
+    ["yaml", tr.__("As a %%%%cts submit cell")],
+    ["python", tr.__("As Python")],
+    ["curl", tr.__("As curl")],
+    ["methods", tr.__("Paragraph for a paper")],
+  ];
+  const more: MenuItem[] = [
+    {
+      label: tr.__("Copy the id"),
+      act: () =>
+        void copyText(id).then((isCopied) => {
+          say(isCopied ? tr.__("Copied") : id);
+        }),
+    },
+    ...texts.map(([kind, label]) => ({
+      label,
+      act: () => {
+        show(kind);
+      },
+    })),
+  ];
+  const title = texts.find(([kind]) => kind === shown)?.[1] ?? "";
+  return (
+    <div className="cts-actions">
+      <div className="cts-controls">
+        {hasEnded(job.state) && !isSending && (
+          <Menu label={tr.__("Resubmit ▾")} name={tr.__("Resubmit")} items={again} />
+        )}
+        <Menu label="⋯" name={tr.__("More")} items={more} />
+        {said && <span role="status">{said}</span>}
+        {added !== null && open && (
+          <button
+            type="button"
+            onClick={() => {
+              open(added);
+            }}
+          >
+            {tr.__("Open it")}
+          </button>
+        )}
+      </div>
+      {shown && (
+        <Suspense fallback={null}>
+          <RequestBox
+            key={shown}
+            service={store.service}
+            job={job}
+            kind={shown}
+            title={title}
+            close={() => {
+              show(null);
+            }}
+          />
+        </Suspense>
+      )}
+    </div>
+  );
+}

@@ -1,0 +1,42 @@
+// Bytes and their text.
+
+const decoder = new TextDecoder();
+
+export function join(pieces: readonly Uint8Array[]): Uint8Array {
+  const joined = new Uint8Array(pieces.reduce((length, piece) => length + piece.length, 0));
+  let place = 0;
+  for (const piece of pieces) {
+    joined.set(piece, place);
+    place += piece.length;
+  }
+  return joined;
+}
+
+/** The text of UTF-8; what is none is shown as U+FFFD. */
+export function decode(bytes: Uint8Array): string {
+  return decoder.decode(bytes);
+}
+
+/** The first bytes of what gzip has packed, of which there may be a part alone. */
+export async function unpack(
+  packed: Uint8Array,
+  limit: number,
+): Promise<{ bytes: Uint8Array; isWhole: boolean }> {
+  const stream = new Response(packed).body ?? new Blob([]).stream();
+  const unpacked = stream.pipeThrough(new DecompressionStream("gzip")) as ReadableStream<Uint8Array>;
+  const reader = unpacked.getReader();
+  const pieces: Uint8Array[] = [];
+  let length = 0;
+  try {
+    while (length <= limit) {
+      const { done, value } = await reader.read();
+      if (done) return { bytes: join(pieces), isWhole: true };
+      pieces.push(value);
+      length += value.length;
+    }
+    await reader.cancel();
+  } catch {
+    // It ends within what was packed, or is no gzip: what came before is what there is to show.
+  }
+  return { bytes: join(pieces).slice(0, limit), isWhole: false };
+}

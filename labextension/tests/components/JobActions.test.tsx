@@ -1,0 +1,106 @@
+import { fireEvent, render, screen, within } from "@testing-library/react";
+import axe from "axe-core";
+import { beforeEach, expect, it, vi } from "vitest";
+
+import { JobCard } from "../../src/components/JobCard";
+import { ServiceError } from "../../src/service/errors";
+import { EventStream } from "../../src/service/stream";
+import { JobStore } from "../../src/store/jobs";
+import { preview } from "../jobs";
+import { ScriptedService } from "../service/scripted";
+
+const EVIL = '<img src=x onerror="window.hacked=1">';
+
+let service: ScriptedService;
+const open = vi.fn();
+const newJob = vi.fn();
+beforeEach(() => {
+  open.mockReset();
+  newJob.mockReset();
+  service = new ScriptedService();
+});
+
+async function show(): Promise<HTMLElement> {
+  const job = preview({ id: "a", state: "error" });
+  const whole = {
+    ...job,
+    image: { ...job.image, entrypoint: ["tool", "run"] },
+    job_input: {
+      ...job.job_input,
+      num_containers: 2,
+      input_files: ["data/a.fna", "data/b.fna"],
+      params: { input_mount_point: "/in", output_mount_point: "/out", declobber: false, args: ["x y", EVIL] },
+    },
+  };
+  service.answers.set("jobs/a", whole);
+  service.answers.set("jobs/a/containers", {
+    containers: ["error", "complete"].map((state, number) => ({ number, state, transition_times: [] })),
+  });
+  const store = new JobStore(service, new EventStream(service, {}));
+  render(<JobCard store={store} id="a" service="here" open={open} newJob={newJob} />);
+  return screen.findByRole("region", { name: "CTS job a" });
+}
+
+it("resubmits what failed, once however often it is sent, and opens it", async () => {
+  const card = within(await show());
+  service.answers.set("POST jobs/a/resubmit", new ServiceError(503, "Away"));
+  const choose = (): void => {
+    fireEvent.click(card.getByRole("button", { name: "Resubmit" }));
+    fireEvent.click(card.getByRole("menuitem", { name: "Failed only (1)" }));
+  };
+  choose();
+  expect(await card.findByText("Not resubmitted: Away")).toBeTruthy();
+  service.answers.set("POST jobs/a/resubmit", { job_id: "12345678-9" });
+  choose();
+  expect(await card.findByText("Resubmitted as 12345678")).toBeTruthy();
+  const [first, second] = service.posted;
+  expect(first?.body).toEqual({ failed: true, refresh_inputs: false });
+  expect(first?.key).toBe(second?.key);
+  fireEvent.click(card.getByRole("button", { name: "Open it" }));
+  expect(open).toHaveBeenCalledWith("12345678-9");
+});
+
+it("is a menu by keys", async () => {
+  const element = await show();
+  const card = within(element);
+  const button = card.getByRole("button", { name: "Resubmit" });
+  fireEvent.click(button);
+  const names = (): string[] => card.getAllByRole("menuitem").map(({ textContent }) => textContent ?? "");
+  expect(names()).toEqual(["All", "Failed only (1)", "With changes …"]);
+  expect(document.activeElement?.textContent).toBe("All");
+  const { violations } = await axe.run(element, { rules: { region: { enabled: false } } });
+  expect(violations).toEqual([]);
+  fireEvent.keyDown(document.activeElement ?? button, { key: "ArrowUp" });
+  expect(document.activeElement?.textContent).toBe("With changes …");
+  fireEvent.keyDown(document.activeElement ?? button, { key: "Escape" });
+  expect(card.queryByRole("menu")).toBeNull();
+  expect(document.activeElement).toBe(button);
+  fireEvent.click(button);
+  fireEvent.click(card.getByRole("menuitem", { name: "With changes …" }));
+  expect(newJob).toHaveBeenCalledWith("a");
+});
+
+it("shows the request as texts to copy, and text of users as text", async () => {
+  const element = await show();
+  const card = within(element);
+  service.answers.set("jobs/a/methods", "A paragraph.");
+  const choose = async (name: string): Promise<string> => {
+    fireEvent.click(card.getByRole("button", { name: "More" }));
+    fireEvent.click(card.getByRole("menuitem", { name }));
+    return (
+      (await within(await card.findByRole("group", { name })).findByRole("region", { name })).textContent ??
+      ""
+    );
+  };
+  expect(await choose("Command lines")).toBe(`tool run 'x y' '${EVIL}'`);
+  expect(await choose("As a %%cts submit cell")).toContain("%%cts submit\n");
+  expect(await choose("As Python")).toContain("from cts_jupyter import submit");
+  expect(await choose("As curl")).toContain("$CTS_TOKEN");
+  expect(await choose("Paragraph for a paper")).toBe("A paragraph.");
+  expect(element.querySelector("img")).toBeNull();
+  fireEvent.click(card.getByRole("button", { name: "Close" }));
+  service.answers.delete("jobs/a/methods");
+  fireEvent.click(card.getByRole("button", { name: "More" }));
+  fireEvent.click(card.getByRole("menuitem", { name: "Paragraph for a paper" }));
+  expect(await card.findByText("This service does not tell it.")).toBeTruthy();
+});

@@ -1,0 +1,122 @@
+import { fireEvent, render, screen, within } from "@testing-library/react";
+import axe from "axe-core";
+import { type ReactNode, useState } from "react";
+import { beforeEach, expect, it, vi } from "vitest";
+
+import { type LogTarget, LogView } from "../../src/components/LogView";
+import { ScriptedLog } from "../service/log";
+import { ScriptedService } from "../service/scripted";
+
+const EVIL = '<img src=x onerror="window.hacked=1">';
+
+let service: ScriptedService;
+beforeEach(() => {
+  service = new ScriptedService();
+});
+
+function View({ isLive = false }: { isLive?: boolean }): ReactNode {
+  const [target, setTarget] = useState<LogTarget>({ container: 0, name: "stdout" });
+  return (
+    <LogView
+      service={service}
+      jobId="a"
+      containers={5}
+      target={target}
+      setTarget={setTarget}
+      nextFailed={(after) => [1, 3].find((number) => number > after) ?? 1}
+      isLive={isLive}
+    />
+  );
+}
+
+function log(text: string, hasEnded = true): ScriptedLog {
+  const scripted = new ScriptedLog(text);
+  scripted.hasEnded = hasEnded;
+  return scripted;
+}
+
+it("shows lines in their colours, and text of programs as text", async () => {
+  service.answers.set("jobs/a/log/0/stdout", log(`\u001b[31mred\u001b[0m\n${EVIL}\n`).answer);
+  const { container } = render(<View />);
+  expect((await screen.findByText("red")).className).toBe("cts-fg-red");
+  expect(screen.getByText(EVIL)).toBeTruthy();
+  expect(container.querySelector("img")).toBeNull();
+  expect("hacked" in window).toBe(false);
+  expect(screen.getByRole("link", { name: "Download" }).getAttribute("href")).toBe(
+    `${service.root}jobs/a/log/0/stdout`,
+  );
+  const { violations } = await axe.run(container, { rules: { region: { enabled: false } } });
+  expect(violations).toEqual([]);
+});
+
+it("finds lines, counts them and goes round", async () => {
+  service.answers.set("jobs/a/log/0/stdout", log("an error\nfine\nError again\n").answer);
+  render(<View />);
+  const finder = await screen.findByRole("searchbox");
+  fireEvent.change(finder, { target: { value: "ERROR" } });
+  expect(await screen.findByText("2 lines")).toBeTruthy();
+  fireEvent.keyDown(finder, { key: "Enter" });
+  expect(screen.getByText("1 of 2 lines")).toBeTruthy();
+  fireEvent.keyDown(finder, { key: "Enter" });
+  fireEvent.keyDown(finder, { key: "Enter" });
+  expect(screen.getByText("1 of 2 lines")).toBeTruthy();
+  fireEvent.keyDown(finder, { key: "Enter", shiftKey: true });
+  expect(screen.getByText("2 of 2 lines")).toBeTruthy();
+  const [current] = document.querySelectorAll('[data-current="true"]');
+  expect(current?.textContent).toBe("Error again");
+  fireEvent.change(finder, { target: { value: "nowhere" } });
+  expect(await screen.findByText("No line")).toBeTruthy();
+});
+
+it("goes to the next failed container and the other log by keys and buttons", async () => {
+  for (const place of ["0/stdout", "1/stdout", "3/stdout", "3/stderr"]) {
+    service.answers.set(`jobs/a/log/${place}`, log(`this is ${place}\n`).answer);
+  }
+  render(<View />);
+  await screen.findByText("this is 0/stdout");
+  fireEvent.click(screen.getByRole("button", { name: "Next failed: 1" }));
+  await screen.findByText("this is 1/stdout");
+  fireEvent.keyDown(screen.getByRole("region", { name: "Log" }), { key: "n" });
+  await screen.findByText("this is 3/stdout");
+  fireEvent.keyDown(screen.getByRole("region", { name: "Log" }), { key: "o" });
+  await screen.findByText("this is 3/stderr");
+  const wrap = screen.getByRole<HTMLInputElement>("checkbox", { name: "Wrap" });
+  fireEvent.keyDown(screen.getByRole("region", { name: "Log" }), { key: "w" });
+  expect(wrap.checked).toBe(false);
+});
+
+it("follows while a job is live, and stops when it is told to", async () => {
+  const live = log("begun\n", false);
+  let write: () => void = () => undefined;
+  live.onWait = () => new Promise((resolve) => (write = resolve));
+  service.answers.set("jobs/a/log/0/stdout", live.answer);
+  render(<View isLive />);
+  await screen.findByText("begun");
+  expect(screen.getByRole<HTMLInputElement>("checkbox", { name: "Follow" }).checked).toBe(true);
+  live.text += "more\n";
+  write();
+  await screen.findByText("more");
+  fireEvent.click(screen.getByRole("checkbox", { name: "Follow" }));
+  expect(screen.getByRole<HTMLInputElement>("checkbox", { name: "Follow" }).checked).toBe(false);
+});
+
+it("shows a part of a long log, and goes to its beginning", async () => {
+  const long = log("beginning\n" + "middle\n".repeat(100_000));
+  service.answers.set("jobs/a/log/0/stdout", long.answer);
+  render(<View />);
+  await screen.findByText("444 kB to 700 kB of 700 kB");
+  fireEvent.keyDown(screen.getByRole("region", { name: "Log" }), { key: "g" });
+  await screen.findByText("0 B to 256 kB of 700 kB");
+  await screen.findByText("beginning");
+  fireEvent.click(screen.getByRole("button", { name: "To the end" }));
+  await screen.findByText("444 kB to 700 kB of 700 kB");
+});
+
+it.each([
+  [true, "Nothing was written yet"],
+  [false, "Nothing was written"],
+])("says that there is nothing: live %s", async (isLive, text) => {
+  vi.spyOn(globalThis, "setTimeout");
+  const { container } = render(<View isLive={isLive} />);
+  expect(await within(container).findByText(text)).toBeTruthy();
+});

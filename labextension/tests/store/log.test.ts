@@ -1,0 +1,139 @@
+import { beforeEach, expect, it, vi } from "vitest";
+
+import { decode } from "../../src/rules/bytes";
+import { ServiceError } from "../../src/service/errors";
+import { CHUNK, LogReader, RETRY_MS } from "../../src/store/log";
+import { ScriptedLog } from "../service/log";
+import { ScriptedService } from "../service/scripted";
+
+const PATH = "jobs/a/log/0/stdout";
+
+let service: ScriptedService;
+let isLive: boolean;
+beforeEach(() => {
+  service = new ScriptedService();
+  isLive = true;
+});
+
+function read(): LogReader {
+  const reader = new LogReader(service, PATH, () => isLive);
+  reader.watch(() => undefined);
+  return reader;
+}
+
+const text = (reader: LogReader): string => decode(reader.state.window.bytes);
+
+it("follows a live log to its end", async () => {
+  const log = new ScriptedLog("one\n");
+  service.answers.set(PATH, log.answer);
+  let write: () => void = () => undefined;
+  log.onWait = () => new Promise((resolve) => (write = resolve));
+  const reader = read();
+  await vi.waitFor(() => {
+    expect(service.asked).toContain(`${PATH}?seek=4&length=${CHUNK}&wait=10`);
+  });
+  log.text += "two\n";
+  write();
+  await vi.waitFor(() => {
+    expect(text(reader)).toBe("one\ntwo\n");
+  });
+  log.hasEnded = true;
+  write();
+  await vi.waitFor(() => {
+    expect(reader.state.hasEnded).toBe(true);
+  });
+  const { length } = service.asked;
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  expect(service.asked).toHaveLength(length);
+});
+
+it("loads parts of a long log, and each byte at its place", async () => {
+  const line = "a line that is 32 characters lon\n".replace("lon", "lo");
+  const log = new ScriptedLog(line.repeat(100_000));
+  log.hasEnded = true;
+  service.answers.set(PATH, log.answer);
+  const reader = read();
+  await vi.waitFor(() => {
+    expect(reader.state.phase).toBe("shown");
+  });
+  expect([reader.state.window.start, reader.hasEarlier, reader.hasLater]).toEqual([
+    3_200_000 - CHUNK,
+    true,
+    false,
+  ]);
+  await reader.earlier();
+  expect(reader.state.window.start).toBe(3_200_000 - 2 * CHUNK);
+  await reader.toStart();
+  expect([reader.state.window.start, reader.hasEarlier, reader.hasLater]).toEqual([0, false, true]);
+  await reader.later();
+  expect(text(reader) === log.text.slice(0, 2 * CHUNK)).toBe(true);
+  await reader.toEnd();
+  expect(text(reader) === log.text.slice(-CHUNK)).toBe(true);
+});
+
+it("drops nothing that a person reads while the log grows", async () => {
+  const log = new ScriptedLog("x\n".repeat(10));
+  service.answers.set(PATH, log.answer);
+  let write: () => void = () => undefined;
+  log.onWait = () => new Promise((resolve) => (write = resolve));
+  const reader = read();
+  await vi.waitFor(() => {
+    expect(reader.state.phase).toBe("shown");
+  });
+  reader.setAtEnd(false);
+  log.text += "a line that is longer\n".repeat(30_000);
+  write();
+  await vi.waitFor(() => {
+    expect(reader.hasLater).toBe(true);
+  });
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  expect([reader.state.window.start, reader.hasLater]).toEqual([0, true]);
+  reader.setAtEnd(true);
+  await vi.waitFor(() => {
+    expect(reader.hasLater).toBe(false);
+  });
+  expect(text(reader) === log.text).toBe(true);
+});
+
+it("waits for a log that nothing was written to yet", async () => {
+  vi.useFakeTimers();
+  const reader = read();
+  await vi.waitFor(() => {
+    expect(reader.state.phase).toBe("none");
+  });
+  const log = new ScriptedLog("at last");
+  service.answers.set(PATH, log.answer);
+  await vi.advanceTimersByTimeAsync(RETRY_MS);
+  expect(text(reader)).toBe("at last");
+  vi.useRealTimers();
+});
+
+it("asks no more for the log of a job that has ended without one", async () => {
+  isLive = false;
+  const reader = read();
+  await vi.waitFor(() => {
+    expect(reader.state.phase).toBe("none");
+  });
+  expect(service.asked).toHaveLength(1);
+});
+
+it("shows the end of a log of a service that answers no parts, and says what failed", async () => {
+  vi.useFakeTimers();
+  service.answers.set(PATH, "a".repeat(CHUNK) + "end");
+  const reader = read();
+  await vi.advanceTimersByTimeAsync(0);
+  expect([text(reader).slice(-4), reader.state.isCut, reader.hasEarlier, reader.hasLater]).toEqual([
+    "aend",
+    true,
+    false,
+    false,
+  ]);
+  service.answers.set(PATH, new ServiceError(503, "Away"));
+  await vi.advanceTimersByTimeAsync(RETRY_MS);
+  expect(reader.state.message).toBe("Away");
+  service.answers.set(PATH, "short");
+  isLive = false;
+  await vi.advanceTimersByTimeAsync(2 * RETRY_MS);
+  expect([text(reader).slice(-5), reader.state.message]).toEqual(["short", ""]);
+  vi.useRealTimers();
+});
