@@ -52,9 +52,7 @@ def test_changed_code_changes_the_version(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("name", PYTHONS)
 def test_worker_imports_only_from_the_archive(code, name):
-    program = (
-        f"import sys; sys.path.insert(0, {str(code)!r}); {CHECK}; import cts_core.worker.node.main"
-    )
+    program = f"import sys; sys.path.insert(0, {str(code)!r}); {CHECK}; import cts_core.worker.nersc, cts_core.worker.node.main"
     result = subprocess.run(
         [find_python(name), "-I", "-S", "-c", program], check=True, capture_output=True, text=True
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from cts_core.model.job import Job
 from cts_core.model.refdata import ReferenceDataState
 from cts_core.sites.jaws import commands, steps
 from cts_core.sites.jaws.layout import Machine
+from cts_core.sites.jaws.sfapi import SFAPI
 from cts_core.sites.jaws.site import WAITS_AT_JAWS
 from cts_core.states import TERMINAL, JobState
 from cts_core.worker.checksum import crc64nvme_text
@@ -160,10 +162,38 @@ async def test_restart_after_each_step_repeats_nothing(world: JAWSWorld):
     _check_copies(job, "abc")
     assert len(world.sites.jaws.runs) == 1
     assert len(world.sites.executions) == 1
+    _check_attempts(world, job_id)
+
+
+def _check_attempts(world: JAWSWorld, job_id: str) -> None:
+    """Check that each step was attempted once."""
     folder = world.sites.nersc.place(LAYOUT.job(job_id))
     assert {path.name for path in folder.glob("*.claim")} == {
         f"{step}-1.claim" for step in ("download", "submit", "checksums", "upload")
     }
+
+
+async def test_two_servers_and_doubled_commands_make_one_run(
+    world: JAWSWorld, monkeypatch: pytest.MonkeyPatch
+):
+    run = SFAPI.run
+
+    async def run_twice(sfapi: SFAPI, machine: Machine, command: str) -> str:
+        if " attempt " in command:
+            await run(sfapi, machine, command)
+        return await run(sfapi, machine, command)
+
+    monkeypatch.setattr(SFAPI, "run", run_twice)
+    async with AsyncExitStack() as stays:
+        async with world.server() as leaves:
+            other = await stays.enter_async_context(world.server())
+            await leaves.register(COPY)
+            job_id = await leaves.submit(["a", "b", "c"], num_containers=2)
+            await other.wait_until_state(job_id, JobState.JOB_SUBMITTED)
+        job = await other.harness.wait_until_ended(job_id)
+    _check_copies(job, "abc")
+    assert len(world.sites.jaws.runs) == 1
+    _check_attempts(world, job_id)
 
 
 async def test_outages_make_jobs_wait_and_say_until_when(world: JAWSWorld):
