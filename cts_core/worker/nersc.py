@@ -65,26 +65,31 @@ def main(arguments: List[str]) -> int:
 def make_attempt(folder: str, step: str, number: int, plan_path: str) -> int:
     """Make an attempt at a step, unless somebody has begun it."""
     os.makedirs(folder, exist_ok=True)
+    # Before the claim: a command that ran twice has one plan for both, which the one that comes too late removes.
+    try:
+        with open(plan_path, encoding="utf-8") as file:
+            plan: Plan = json.load(file)
+    except FileNotFoundError:
+        return 0
     attempt = Attempt(folder, step, number)
-
-    callbacks: List[str] = []
 
     def work() -> Any:  # noqa: ANN401 - JSON
         failpoint(f"{step}:claimed")
-        plan = _take_plan(plan_path)
-        callbacks.append(plan["callback"])
+        _remove(plan_path)
         data = STEPS[step](folder, attempt, plan)
         failpoint(f"{step}:done")
         return data
 
-    try:
-        attempt.run(work)
-        for url in callbacks:
-            _call_back(url)
-    finally:
-        with suppress(OSError):
-            os.unlink(plan_path)
+    if attempt.run(work):
+        _call_back(plan["callback"])
+    else:
+        _remove(plan_path)
     return 0
+
+
+def _remove(path: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(path)
 
 
 def _call_back(url: str) -> None:
@@ -93,13 +98,6 @@ def _call_back(url: str) -> None:
     with suppress(TransientError, ResponseError, UntrustedCertificateError, ValueError):
         http.request("GET", SignedRequest(url, {}))
     http.close()
-
-
-def _take_plan(path: str) -> Plan:
-    with open(path, encoding="utf-8") as file:
-        plan: Plan = json.load(file)
-    os.unlink(path)
-    return plan
 
 
 # -- steps --

@@ -284,6 +284,29 @@ def test_plans_that_nobody_reads_are_removed(job: Job):
     assert new.exists()
 
 
+def test_plan_is_read_before_the_claim_is_made(job: Job, monkeypatch: pytest.MonkeyPatch):
+    plan = job.plan(files=[], insecure=False)
+    words = ["attempt", str(job.folder), "upload", "1", str(plan)]
+    claim = nersc.Attempt.claim
+
+    def claim_twice(attempt: nersc.Attempt) -> bool:
+        is_claimed = claim(attempt)
+        # The same command runs once more, and comes too late.
+        monkeypatch.setattr(nersc.Attempt, "claim", claim)
+        nersc.main(words)
+        assert not plan.exists()
+        return is_claimed
+
+    monkeypatch.setattr(nersc.Attempt, "claim", claim_twice)
+    nersc.main(words)
+    assert job.end(Step.UPLOAD) == StepEnd(is_done=True)
+
+
+def test_attempt_without_a_plan_is_not_claimed(job: Job):
+    nersc.main(["attempt", str(job.folder), "upload", "1", str(job.plans / "none")])
+    assert not list(job.folder.iterdir())
+
+
 # -- as a program --
 
 
@@ -320,8 +343,9 @@ def test_killed_helper_is_seen_as_lost_and_submits_at_most_once(
 @pytest.mark.slow
 def test_doubled_command_downloads_once(job: Job):
     command = [sys.executable, "-m", "cts_core.worker.nersc", "attempt", str(job.folder), "upload"]
-    plans = [job.plan(files=[], insecure=False) for _ in range(3)]
-    running = [subprocess.Popen([*command, "1", str(plan)], cwd=ROOT) for plan in plans]
-    assert [helper.wait() for helper in running] == [0, 0, 0]
+    plans = [job.plan(files=[], insecure=False) for _ in range(2)]
+    running = [subprocess.Popen([*command, "1", str(plan)], cwd=ROOT) for plan in plans * 2]
+    assert [helper.wait() for helper in running] == [0, 0, 0, 0]
+    assert job.end(Step.UPLOAD) == StepEnd(is_done=True)
     assert sorted(path.name for path in job.folder.iterdir()) == ["upload-1.claim", "upload-1.json"]
     assert not list(job.plans.iterdir())
