@@ -62,3 +62,50 @@ def test_a_job_is_made_without_a_kernel(lab, new_job, page, shot):
         jobs = [job for job in client.jobs() if job.job_input.output_dir == "data/out/by-form/"]
         assert len(jobs) == 1
         assert jobs[0].job_input.memory == 50_000_000
+
+
+@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+def test_the_form_shows_problems_at_their_fields_in_any_width(lab, new_job, page, theme, shot):
+    form = new_job()
+    page.evaluate(
+        "theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", theme
+    )
+    fill(form, "data/out/<img src=x onerror=window.hacked=1>/")
+    form.get_by_label("Paths of files, one a line").fill("data/in/0.txt\ndata/in/nope.txt")
+    form.get_by_label("Argument 1, text").fill("<img src=x onerror=window.hacked=1>")
+    check = form.locator(".cts-check")
+    missing = check.get_by_role("button", name="The path 'data/in/nope.txt' was not found")
+    expect(missing).to_be_visible(timeout=LONG)
+    expect(check).to_contain_text("“<img src=x onerror=window.hacked=1>” has")
+    missing.click()
+    expect(form.get_by_label("Paths of files, one a line")).to_be_focused()
+    kind = theme.split()[-1].lower()
+    shot(f"form-problems-{kind}")
+    page.add_script_tag(path=AXE)
+    found = page.evaluate(
+        "async () => (await axe.run({include: [['.cts-panel']]})).violations"
+        ".filter(({impact}) => ['serious', 'critical'].includes(impact))"
+        ".map(({id, nodes}) => `${id}: ${nodes.map(({html}) => html).join(' ')}`)"
+    )
+    assert found == []
+    page.set_viewport_size({"width": 700, "height": 900})
+    panel = page.locator(".cts-panel")
+    assert panel.evaluate("e => e.scrollWidth <= e.clientWidth + 1")
+    shot(f"form-{kind}-narrow")
+    assert page.evaluate("window.hacked") is None
+
+
+def test_a_form_is_there_again_after_a_reload(lab, new_job, page):
+    form = new_job()
+    with page.expect_response(
+        lambda response: (
+            "/api/workspaces" in response.url
+            and response.request.method == "PUT"
+            and "host/kept:1" in (response.request.post_data or "")
+        )
+    ):
+        form.get_by_label("Image").fill("host/kept:1")
+    page.goto(f"{lab.url}/lab?token={LAB_TOKEN}")
+    expect(page.get_by_role("form", name="New job").get_by_label("Image")).to_have_value(
+        "host/kept:1", timeout=LONG
+    )

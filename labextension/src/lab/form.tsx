@@ -5,36 +5,39 @@ import { ICommandPalette, MainAreaWidget, Notification, WidgetTracker } from "@j
 import { ILauncher } from "@jupyterlab/launcher";
 import { ReactWidget } from "@jupyterlab/ui-components";
 import type { ReadonlyPartialJSONObject } from "@lumino/coreutils";
-import { Suspense, lazy } from "react";
+import { Suspense } from "react";
 
 import { TranslatorContext } from "../components/context";
 import { EMPTY_DRAFT } from "../rules/spec";
+import { shortId } from "../rules/words";
 import { asServiceError } from "../service/errors";
+import { newKey } from "../service/key";
 import { DraftStore, readSaved } from "../store/draft";
 import { jobsIcon } from "./icon";
 import { JOB_ID } from "./mime";
+import { LazyPanel } from "./panel";
 import { ICTS, NEW_JOB } from "./tokens";
 
 const NAMESPACE = "cts-form";
 const SAVE_MS = 1_000;
 
-// Loaded when a form is first opened.
-const Panel = lazy(async () => ({ default: (await import("../components/form/Panel")).Panel }));
-
 class FormWidget extends MainAreaWidget<ReactWidget> {
   constructor(
     { store, tr, name, open }: ICTS,
     readonly draft: DraftStore,
+    /** Tells it apart from other forms, also after a reload. */
+    readonly key: string,
   ) {
     const content = ReactWidget.create(
       <TranslatorContext.Provider value={tr}>
         <Suspense fallback={<p className="cts-empty">{tr.__("Loading …")}</p>}>
-          <Panel draft={draft} jobs={store} service={name} open={open} />
+          <LazyPanel draft={draft} jobs={store} service={name} open={open} />
         </Suspense>
       </TranslatorContext.Provider>,
     );
     content.node.style.overflow = "auto";
     super({ content });
+    this.id = `${NAMESPACE}-${key}`;
     this.title.label = tr.__("New job");
     this.title.icon = jobsIcon;
     this.title.closable = true;
@@ -69,17 +72,20 @@ export const form: JupyterFrontEndPlugin<void> = {
           },
         },
       },
-      execute: async ({ from, saved }) => {
+      execute: async ({ from, saved, key }) => {
         const draft = new DraftStore(cts.store.service, EMPTY_DRAFT, tr);
         const kept = readSaved(saved);
         if (kept) draft.restore(kept);
-        const widget = new FormWidget(cts, draft);
+        const widget = new FormWidget(cts, draft, typeof key === "string" ? key : newKey());
         await tracker.add(widget);
         shell.add(widget, "main");
         shell.activateById(widget.id);
         // Whatever is filled in is saved a moment later.
         let timer: ReturnType<typeof setTimeout> | undefined;
         const unwatch = draft.watch(() => {
+          const { sent } = draft.view;
+          widget.title.label =
+            sent.phase === "done" ? tr.__("Job %1", shortId(sent.jobId)) : tr.__("New job");
           clearTimeout(timer);
           timer = setTimeout(() => void tracker.save(widget), SAVE_MS);
         });
@@ -99,8 +105,8 @@ export const form: JupyterFrontEndPlugin<void> = {
     launcher?.add({ command: NEW_JOB, category: tr.__("Other"), rank: 99 });
     void restorer?.restore(tracker, {
       command: NEW_JOB,
-      name: ({ id }) => id,
-      args: ({ draft }) => ({ saved: draft.saved as unknown as ReadonlyPartialJSONObject }),
+      name: ({ key }) => key,
+      args: ({ draft, key }) => ({ key, saved: draft.saved as unknown as ReadonlyPartialJSONObject }),
     });
   },
 };

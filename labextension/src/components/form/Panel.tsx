@@ -118,10 +118,10 @@ function Form({ store }: { store: DraftStore }): ReactNode {
       onKeyDown={onKeyDown}
     >
       <FaultsContext.Provider value={isTried ? faults : faults.filter(({ isMissing }) => !isMissing)}>
-        <header>
+        <div className="cts-form-head">
           <h2>{tr.__("New job")}</h2>
           <StartFrom store={store} />
-        </header>
+        </div>
         <div className="cts-columns">
           <fieldset className="cts-column" disabled={isFrozen(sent)} aria-label={tr.__("What runs")}>
             <Part title={tr.__("Inputs")}>
