@@ -17,8 +17,12 @@ from cts_core.sites.site import LogStream
 from cts_core.states import JobState
 from cts_core.worker.checksum import crc64nvme_text
 from tests.harness.factories import make_image, make_refdata
+from tests.harness.jaws_harness import jaws_harness
+from tests.harness.jaws_site import JAWSWorld, hurry
 from tests.harness.sites import SiteHarness, isolated, local_harness, opened
+from tests.simulators.jaws_sites import jaws_sites
 
+__all__ = ["jaws_sites"]
 S = JobState
 SUCCESS = [S.JOB_SUBMITTING, S.JOB_SUBMITTED, S.UPLOAD_SUBMITTING, S.UPLOAD_SUBMITTED, S.COMPLETE]
 FAILURE = [
@@ -37,16 +41,26 @@ COPY = {
 WAIT = 'while [ ! -e "$GATE" ]; do sleep 0.02; done'
 
 
-@pytest.fixture(
-    params=[
-        "local",
-        *(
-            pytest.param(name, marks=pytest.mark.slow)
-            for name in ("bubblewrap", "minio", "versitygw")
-        ),
-    ]
-)
+LOCAL = [
+    "local",
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("bubblewrap", "minio", "versitygw")),
+]
+EVERYWHERE = [*LOCAL, pytest.param("jaws", marks=pytest.mark.slow)]
+everywhere = pytest.mark.parametrize("harness", EVERYWHERE, indirect=True)
+"""Also where the containers of a job move together, and logs are there only at the end of a run that failed."""
+
+
+@pytest.fixture(params=LOCAL)
 async def harness(request, tmp_path: Path) -> AsyncIterator[SiteHarness]:
+    if request.param == "jaws":
+        hurry(request.getfixturevalue("monkeypatch"))
+        minio = request.getfixturevalue("minio")
+        minio.empty()
+        async with jaws_harness(
+            JAWSWorld(request.getfixturevalue("jaws_sites"), minio, tmp_path)
+        ) as harness:
+            yield harness
+        return
     server = None if request.param == "local" else request.getfixturevalue(request.param)
     isolation = isolated(tmp_path) if request.param == "bubblewrap" else {}
     harness = local_harness(tmp_path, server=server, **isolation)
@@ -74,6 +88,7 @@ async def test_container_completes(harness: SiteHarness) -> None:
     assert outcome.wall_seconds > 0
 
 
+@everywhere
 async def test_container_fails(harness: SiteHarness) -> None:
     job = await harness.start("echo why >&2; exit 7")
     (report,) = (await harness.until(job)).values()
@@ -110,6 +125,7 @@ async def test_each_container_gets_its_own_inputs_and_outputs(harness: SiteHarne
     ]
 
 
+@everywhere
 async def test_reports_are_for_live_containers_alone(harness: SiteHarness) -> None:
     job = await harness.start("true", num_containers=2)
     await harness.until(job)
@@ -119,6 +135,7 @@ async def test_reports_are_for_live_containers_alone(harness: SiteHarness) -> No
     assert not reports.get(job.id)
 
 
+@everywhere
 async def test_reports_repeat_every_step(harness: SiteHarness) -> None:
     # A server that was restarted knows nothing of earlier reports.
     job = await harness.start("true")
@@ -129,7 +146,10 @@ async def test_reports_repeat_every_step(harness: SiteHarness) -> None:
 
 @pytest.mark.parametrize(
     "harness",
-    ["local", *(pytest.param(name, marks=pytest.mark.slow) for name in ("minio", "versitygw"))],
+    [
+        "local",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("minio", "versitygw", "jaws")),
+    ],
     indirect=True,
 )  # where a program can write down that it ran
 async def test_start_is_idempotent(harness: SiteHarness, tmp_path: Path) -> None:
@@ -146,6 +166,7 @@ async def test_start_is_idempotent(harness: SiteHarness, tmp_path: Path) -> None
     assert ran.read_text() == "x\n" * 2
 
 
+@everywhere
 async def test_on_change_is_called_for_every_change(harness: SiteHarness) -> None:
     job = await harness.start("true")
     await harness.poll()
@@ -183,6 +204,7 @@ async def test_cancel_before_it_is_started(harness: SiteHarness, tmp_path: Path)
     assert not (tmp_path / "gate").exists()
 
 
+@everywhere
 async def test_cancel_after_the_end_changes_nothing(harness: SiteHarness) -> None:
     job = await harness.start("true")
     await harness.until(job)
@@ -228,6 +250,7 @@ async def test_log_while_it_grows(harness: SiteHarness, tmp_path: Path) -> None:
     assert await harness.log(job, seek=100) == (b"", True)
 
 
+@everywhere
 async def test_no_log_before_the_start(harness: SiteHarness) -> None:
     assert await harness.log(harness.job("true")) is None
 
@@ -241,6 +264,7 @@ async def test_clean(harness: SiteHarness) -> None:
     harness.states.clear()
 
 
+@everywhere
 async def test_containers_go_on_without_a_server(harness: SiteHarness, tmp_path: Path) -> None:
     job = await harness.start(WAIT, params=_gated(tmp_path))
     await harness.until(job, S.JOB_SUBMITTED)
@@ -252,6 +276,7 @@ async def test_containers_go_on_without_a_server(harness: SiteHarness, tmp_path:
     assert [step.state for step in report.steps] == SUCCESS
 
 
+@everywhere
 async def test_describe(harness: SiteHarness) -> None:
     described = await harness.site.describe()
     assert described.cluster is harness.site.cluster
