@@ -285,13 +285,15 @@ class StepRunner:
         _root, sums = await self._sums(followed, folder)
         wanted = to_upload(sums, FolderPath(followed.job.job_input.output_dir))
         number = last_number(folder, Step.UPLOAD)
-        followed.stored[number] = not await self._not_stored(wanted)
-        followed.outcomes = await run_in_pool(
+        outcomes = await run_in_pool(
             completed_outcomes,
             sums,
             FolderPath(followed.job.job_input.output_dir),
             followed.job.job_input.num_containers,
         )
+        is_stored = not await self._not_stored(wanted)
+        # Together, as a poll between them would report a job without its outputs.
+        followed.outcomes, followed.stored[number] = outcomes, is_stored
 
     async def _not_stored(self, wanted: Mapping[ObjectPath, Summed]) -> list[ObjectPath]:
         """Return the paths at which the object store has something else, or nothing."""
