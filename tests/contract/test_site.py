@@ -204,7 +204,6 @@ async def test_cancel_before_it_is_started(harness: SiteHarness, tmp_path: Path)
     assert not (tmp_path / "gate").exists()
 
 
-@everywhere
 async def test_cancel_after_the_end_changes_nothing(harness: SiteHarness) -> None:
     job = await harness.start("true")
     await harness.until(job)

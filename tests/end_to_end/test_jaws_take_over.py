@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -9,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from cts_core.concurrency import run_in_pool
 from cts_core.model.job import JAWSDetails, NERSCDetails
 from cts_core.model.record import JobRecord
+from cts_core.sites.jaws import runner
 from cts_core.sites.jaws.layout import Machine, cache_entry
 from cts_core.states import JobState
 from cts_core.worker.checksum import crc64nvme_text
@@ -138,8 +141,18 @@ async def test_run_is_followed(harness: JAWSSiteHarness, jaws_sites: JAWSSites):
     ("state", "is_stored"), [(S.UPLOAD_SUBMITTING, False), (S.UPLOAD_SUBMITTED, True)]
 )
 async def test_upload_goes_on(
-    harness: JAWSSiteHarness, jaws_sites: JAWSSites, state: JobState, is_stored: Any
+    harness: JAWSSiteHarness,
+    jaws_sites: JAWSSites,
+    monkeypatch: pytest.MonkeyPatch,
+    state: JobState,
+    is_stored: Any,
 ):
+    async def run_slowly(*work: Any) -> Any:
+        # Long enough for polls, which must not report a job before its outputs are known.
+        await asyncio.sleep(1)
+        return await run_in_pool(*work)
+
+    monkeypatch.setattr(runner, "run_in_pool", run_slowly)
     job = harness.job(COPY)
     sums = {
         "files": [

@@ -82,7 +82,7 @@ class Sandbox:
             command += ["--ro-bind-try", system, system]
         for target, program in self.programs.items():
             command += ["--ro-bind", str(program), target]
-        for bind in binds:
+        for bind in (*binds, *self.folders):
             command += [
                 "--bind" if bind.is_writable else "--ro-bind",
                 str(bind.source),
