@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -33,8 +34,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(240))
 
 
-# By module: later tests run event loops of their own.
-@pytest.fixture(scope="module")
+# By package: tests elsewhere run event loops of their own.
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     with or_skip():
         if not CHROMIUM.exists():
@@ -45,7 +46,7 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def lab(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterator[LabHarness]:
     with or_skip():
         built_labextension()
@@ -63,15 +64,73 @@ def lab(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterator[
         lab.close()
 
 
+@dataclass
+class SharedPage:
+    """A page for one test after the other, as JupyterLab takes long to load; nothing is open in it between them."""
+
+    browser: Browser
+    page: Page | None = None
+    errors: list[str] = field(default_factory=list)
+
+    def open(self) -> Page:
+        if self.page is None:
+            context = self.browser.new_context(viewport={"width": 1100, "height": 900})
+            self.page = context.new_page()
+            self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.errors.clear()
+        return self.page
+
+    def empty(self) -> None:
+        """Close what a test has opened; keep the page only if that is all that the test has changed."""
+        if self.page is None:
+            return
+        for other in self.page.context.pages[1:]:
+            other.close()
+        self.page.unroute_all()
+        if not self.page.evaluate(EMPTY):
+            self.close()
+
+    def close(self) -> None:
+        if self.page is not None:
+            self.page.context.close()
+            self.page = None
+
+
+EMPTY = """() => {
+    const shell = window.jupyterapp?.shell;
+    for (const widget of [...(shell?.widgets("main") ?? [])]) widget.dispose();
+    return shell !== undefined;
+}"""
+
+
+@pytest.fixture(scope="package")
+def shared_page(browser: Browser) -> Iterator[SharedPage]:
+    shared = SharedPage(browser)
+    yield shared
+    shared.close()
+
+
 @pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    context = browser.new_context(viewport={"width": 1100, "height": 900})
-    page = context.new_page()
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    yield page
-    context.close()
-    assert errors == []
+def own_page(shared_page: SharedPage) -> Iterator[None]:
+    """For a test that changes its page for good, or looks at all that its page asks for."""
+    shared_page.close()
+    yield
+    shared_page.close()
+
+
+@pytest.fixture
+def own_kernel(lab: LabHarness) -> Iterator[None]:
+    """For a test that changes its kernel for good."""
+    lab.end_kernels()
+    yield
+    lab.end_kernels()
+
+
+@pytest.fixture
+def page(shared_page: SharedPage) -> Iterator[Page]:
+    yield shared_page.open()
+    shared_page.empty()
+    assert shared_page.errors == []
 
 
 @pytest.fixture
@@ -91,7 +150,7 @@ def open_notebook(lab: LabHarness, page: Page):
 
     def open_(*cells: str, run: bool = True) -> NotebookPage:
         notebook = NotebookPage(lab, page, lab.write_notebook(["%load_ext cts_jupyter", *cells]))
-        notebook.open()
+        notebook.show()
         if run:
             notebook.run_all()
         return notebook

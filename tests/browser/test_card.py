@@ -9,6 +9,7 @@ import nbformat
 import pytest
 from playwright.sync_api import Page, expect
 
+from cts_core.worker.objects.directory import Directory
 from tests.harness.browser import LONG, expect_state, submit
 
 
@@ -121,6 +122,7 @@ def test_card_survives_kernel_restart_and_reload(open_notebook, page, tmp_path):
     expect_state(card, "Done")
 
 
+@pytest.mark.usefixtures("own_page")
 def test_card_survives_server_restart(open_notebook, lab, tmp_path):
     release = tmp_path / "release"
     notebook = open_notebook(submit("offline", mode="until", seconds=release))
@@ -149,6 +151,7 @@ def test_unknown_job_shows_the_snapshot(open_notebook, lab, page):
     expect(card.locator(".cts-note")).to_contain_text("does not know the job")
 
 
+@pytest.mark.usefixtures("own_page")
 def test_cards_share_one_stream(open_notebook, page):
     streams = []
     page.on("request", lambda request: "/cts/events" in request.url and streams.append(request))
@@ -161,6 +164,7 @@ def test_cards_share_one_stream(open_notebook, page):
     assert len(streams) == 1
 
 
+@pytest.mark.usefixtures("own_page")
 def test_stream_without_a_sign_of_life_is_opened_anew(open_notebook, lab, page):
     # In this page ten times as much time passes as pings are apart at the server.
     page.add_init_script("""
@@ -194,6 +198,7 @@ def set_hidden(page: Page, hidden: bool) -> None:  # noqa: FBT001 - said by name
     )
 
 
+@pytest.mark.usefixtures("own_page")
 def test_hidden_tab_closes_its_stream_and_resumes_at_the_cursor(open_notebook, lab, page):
     streams = []
     page.on("request", lambda request: "/cts/events" in request.url and streams.append(request))
@@ -249,6 +254,7 @@ def test_open_sections_stay_open_over_updates(open_notebook, page):
     expect(card.locator(".cts-log")).to_contain_text("has begun")
 
 
+@pytest.mark.usefixtures("own_kernel")
 def test_kernel_updates_the_card_of_another_service(open_notebook, lab, page):
     lab_client = lab.client()
     token = lab_client._transport._token()
@@ -280,9 +286,9 @@ def many(lab):
     """A folder of a thousand files."""
     source = lab.folder / "one.txt"
     source.write_text("x")
-    with lab.client() as client:
-        for n in range(1000):
-            client.upload(source, f"data/thousand/{n:04}.txt")
+    objects = Directory(str(lab.folder / "home" / "objects"))
+    for n in range(1000):
+        objects.store(str(source), f"data/thousand/{n:04}.txt")
     return "data/thousand/"
 
 

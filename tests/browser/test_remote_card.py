@@ -51,7 +51,7 @@ def log_in(hub: LabHarness, lab: LabHarness) -> str:
 def open_there(hub: LabHarness, page: Page):
     def open_(*cells: str) -> NotebookPage:
         notebook = NotebookPage(hub, page, hub.write_notebook(["%load_ext cts_jupyter", *cells]))
-        notebook.open()
+        notebook.show()
         notebook.run_all()
         return notebook
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import nbformat
 from nbformat.v4 import new_code_cell, new_notebook
 from playwright.sync_api import Error, Locator, Page, expect
@@ -29,6 +30,24 @@ SUBMIT = (
 )
 LONG = 60_000
 """Milliseconds for steps that need a kernel to be started."""
+FORGET = """
+shell = get_ipython()
+shell.extension_manager.loaded.discard("cts_jupyter")
+shell.reset()
+"""
+"""Has a kernel begin anew, without the seconds that Python takes to start and to import."""
+OPEN = """async ([path, forget]) => {
+    const { commands, serviceManager: { kernels } } = window.jupyterapp;
+    await kernels.refreshRunning();
+    const [kernel] = kernels.running();
+    if (kernel) {
+        const connection = kernels.connectTo({ model: kernel });
+        await connection.requestExecute({ code: forget, silent: true }).done;
+        connection.dispose();
+    }
+    // Not returned: it is a widget.
+    await commands.execute("docmanager:open", { path, kernel });
+}"""
 
 
 def submit(
@@ -111,6 +130,12 @@ class LabHarness:
         self.stop()
         shutil.rmtree(self.runtime)
 
+    def end_kernels(self) -> None:
+        api = f"{self.url}/api/kernels"
+        with httpx.Client(headers={"Authorization": f"token {LAB_TOKEN}"}, timeout=60) as http:
+            for kernel in http.get(api).raise_for_status().json():
+                http.delete(f"{api}/{kernel['id']}").raise_for_status()
+
     def write_notebook(self, cells: list[str]) -> str:
         self.notebooks += 1
         name = f"n{self.notebooks}.ipynb"
@@ -134,6 +159,18 @@ class NotebookPage:
         self.page.goto(f"{self.lab.url}/lab/tree/{self.name}?token={LAB_TOKEN}&reset")
         self.page.wait_for_function(
             "window.jupyterapp?.shell?.currentWidget?.content?.widgets?.length"
+        )
+
+    def show(self) -> None:
+        """Open it where JupyterLab is loaded, in the kernel of the notebook before, where there is one."""
+        if not self.page.url.startswith(self.lab.url):
+            self.open()
+            return
+        self.page.evaluate(OPEN, [self.name, FORGET])
+        self.page.wait_for_function(
+            "path => window.jupyterapp.shell.currentWidget?.context?.path === path"
+            " && window.jupyterapp.shell.currentWidget.content.widgets.length",
+            arg=self.name,
         )
 
     def execute(self, command: str, args: dict[str, Any] | None = None) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cts_jupyter.discovery import ServerFile
 
-_START_SECONDS = 60
+_START_SECONDS = 120
 
 
 def wait_for_server_file(runtime: Path, process: subprocess.Popen[bytes], log: Path) -> ServerFile:
