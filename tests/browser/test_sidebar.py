@@ -90,7 +90,7 @@ def test_jobs_are_listed_live_and_open_in_the_main_area(lab, sidebar, page, tmp_
     expect(page.locator(".cts-view .cts-card")).to_have_attribute("data-job", job_id, timeout=LONG)
 
 
-def test_search_filters_and_keys(lab, sidebar, page):
+def test_search_filters_and_keys(lab, sidebar, page, shot):
     failed = submit(lab, "for-search", "fail", labels={"run": "needle"})
     with lab.client() as client:
         while client.status(failed).state != "error":
@@ -98,10 +98,16 @@ def test_search_filters_and_keys(lab, sidebar, page):
     shown = sidebar()
     shown.get_by_role("searchbox").fill("needle")
     expect(rows(shown)).to_have_count(1, timeout=LONG)
-    shown.get_by_label("Which jobs").select_option("done")
+    shown.get_by_role("listbox").focus()
+    page.keyboard.press("f")
+    expect(shown.get_by_label("Done")).to_be_focused()
+    page.keyboard.press("Space")
     expect(shown).to_contain_text("No job matches.", timeout=LONG)
-    shown.get_by_label("Which jobs").select_option("failed")
-    expect(row(shown, "run=needle")).to_contain_text("Failed", timeout=LONG)
+    shown.get_by_label("Failed").check()
+    shot("sidebar-filters", shown)
+    page.keyboard.press("Escape")
+    expect(shown.get_by_role("button", name="1 filter")).to_be_focused()
+    expect(row(shown, "run=needle")).to_contain_text("exit code 3", timeout=LONG)
     shown.get_by_role("listbox").focus()
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
@@ -169,6 +175,7 @@ def test_sidebar_is_accessible_and_keeps_within_its_width(lab, sidebar, page, th
     assert [line for line in errors if "cts" in line.lower()] == []
 
 
+@pytest.mark.usefixtures("own_page")
 def test_offline_says_so_and_keeps_its_rows(lab, sidebar, page, shot):
     submit(lab, "before-offline")
     shown = sidebar()
@@ -182,6 +189,7 @@ def test_offline_says_so_and_keeps_its_rows(lab, sidebar, page, shot):
     expect(shown.locator(".cts-stream")).to_have_text("live", timeout=LONG)
 
 
+@pytest.mark.usefixtures("own_page")
 def test_two_tabs_have_one_stream(lab, sidebar, page):
     streams: list[str] = []
     for tab in (page, page.context.new_page()):
@@ -200,3 +208,35 @@ def test_two_tabs_have_one_stream(lab, sidebar, page):
             "Done", timeout=LONG
         )
     assert len(streams) == 1, job_id
+
+
+def test_resubmissions_are_below_their_job(lab, sidebar, page, shot):
+    parent = submit(lab, "resubmitted", "fail", labels={"family": "one"})
+    with lab.client() as client:
+        while client.status(parent).state != "error":
+            page.wait_for_timeout(100)
+        client.resubmit(parent)
+    shown = sidebar()
+    shown.get_by_role("searchbox").fill("family=one")
+    expect(rows(shown)).to_have_count(1, timeout=LONG)
+    expect(rows(shown)).to_contain_text("1 resubmission, latest: Failed", timeout=LONG)
+    shown.get_by_role("listbox").focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowRight")
+    expect(rows(shown)).to_have_count(2)
+    shot("sidebar-family", shown)
+
+
+@pytest.mark.usefixtures("own_page")
+def test_server_without_cts_is_said_and_is_not_asked_again(sidebar, page):
+    asked: list[str] = []
+    page.on("request", lambda request: "/cts/events" in request.url and asked.append(request.url))
+    page.route(re.compile(r"/cts/"), lambda route: route.fulfill(status=404, body="Not Found"))
+    page.clock.install()
+    shown = sidebar()
+    expect(shown.get_by_role("alert")).to_have_text("This Jupyter server has no CTS.", timeout=LONG)
+    expect(shown.locator(".cts-stream")).to_have_text("no CTS")
+    before = len(asked)
+    page.clock.fast_forward("10:00")
+    page.wait_for_function("() => true")
+    assert len(asked) == before

@@ -1,10 +1,12 @@
 import { useVirtualizer } from "@tanstack/react-virtual";
 import { type KeyboardEvent, type ReactNode, useEffect, useId, useMemo, useRef, useState } from "react";
 
+import type { JobPreview } from "../api/types";
 import { type Grouping, type Item, arrange } from "../rules/groups";
 import { number } from "../rules/words";
 import type { JobStore } from "../store/jobs";
 import type { ListView } from "../store/list";
+import type { Reasons } from "../store/reasons";
 import { JobRow } from "./JobRow";
 import { useNow, useTranslator } from "./context";
 
@@ -20,23 +22,46 @@ interface Props {
   store: JobStore;
   view: ListView;
   grouping: Grouping;
+  reasons: Reasons;
   open: (id: string) => void;
   more: () => void;
+  /** What keys do besides going from row to row: "/", "f" and Escape for the list, the others for a job. */
+  acts: ListActs;
+}
+
+export interface ListActs {
   search: () => void;
+  filter: () => void;
+  cancel?: (job: JobPreview) => void;
+  resubmit?: (job: JobPreview) => void;
+  copy?: (job: JobPreview) => void;
 }
 
 /** The jobs as rows, of which only those in sight are in the page. */
-export function JobListBox({ store, view, grouping, open, more, search }: Props): ReactNode {
+export function JobListBox({ store, view, grouping, reasons, open, more, acts }: Props): ReactNode {
   const tr = useTranslator();
   const name = useId();
   const frame = useRef<HTMLDivElement>(null);
   const now = useNow(() => store.now(), true);
   const day = new Date(now).toDateString();
+  const [opened, setOpened] = useState<ReadonlySet<string>>(new Set());
   const items = useMemo(
-    () => arrange(view.jobs, grouping, Date.parse(day), tr),
-    [view.jobs, grouping, day, tr],
+    () => arrange(view.jobs, grouping, opened, Date.parse(day), tr),
+    [view.jobs, grouping, opened, day, tr],
   );
   const [chosen, choose] = useState<string | null>(null);
+  const current = items.find((item) => item.kind === "job" && item.key === chosen);
+  const unfold = (id: string, isOpen: boolean): void => {
+    setOpened((before) => new Set(isOpen ? [...before, id] : [...before].filter((other) => other !== id)));
+  };
+  /** Hides the resubmissions of the chosen job, or of the job that it resubmits. */
+  const fold = (): void => {
+    const at = items.findIndex(({ key }) => key === chosen);
+    const root = items.slice(0, at + 1).findLast((item) => item.kind === "job" && item.depth === 0);
+    if (!root) return;
+    unfold(root.key, false);
+    choose(root.key);
+  };
   const rows = useVirtualizer({
     count: items.length,
     getScrollElement: () => frame.current,
@@ -60,6 +85,14 @@ export function JobListBox({ store, view, grouping, open, more, search }: Props)
     choose(item.key);
     rows.scrollToIndex(index);
   };
+  const onJob = (key: string, act?: (job: JobPreview) => void): Record<string, () => void> =>
+    act && current?.kind === "job"
+      ? {
+          [key]: () => {
+            act(current.job);
+          },
+        }
+      : {};
   const keys: Record<string, () => void> = {
     ArrowDown: () => {
       go(1);
@@ -82,7 +115,15 @@ export function JobListBox({ store, view, grouping, open, more, search }: Props)
     Enter: () => {
       if (chosen !== null) open(chosen);
     },
-    "/": search,
+    ArrowRight: () => {
+      if (current?.kind === "job" && current.again.length) unfold(current.key, true);
+    },
+    ArrowLeft: fold,
+    "/": acts.search,
+    f: acts.filter,
+    ...onJob("c", acts.cancel),
+    ...onJob("r", acts.resubmit),
+    ...onJob("y", acts.copy),
   };
   const onKeyDown = (event: KeyboardEvent): void => {
     const act = event.ctrlKey || event.metaKey || event.altKey ? undefined : keys[event.key];
@@ -122,10 +163,12 @@ export function JobListBox({ store, view, grouping, open, more, search }: Props)
                 isChosen={item.key === chosen}
                 size={view.hasMore ? -1 : places.length}
                 now={now}
+                reasons={reasons}
                 open={(id) => {
                   choose(id);
                   open(id);
                 }}
+                unfold={unfold}
               />
             </div>
           ) : null;
@@ -142,10 +185,12 @@ interface LineProps {
   /** The number of all rows; -1 if it is not known yet. */
   size: number;
   now: number;
+  reasons: Reasons;
   open: (id: string) => void;
+  unfold: (id: string, isOpen: boolean) => void;
 }
 
-function ItemLine({ item, id, isChosen, size, now, open }: LineProps): ReactNode {
+function ItemLine({ item, id, isChosen, size, now, reasons, open, unfold }: LineProps): ReactNode {
   if (item.kind === "group") {
     return (
       <div className="cts-group" role="presentation">
@@ -169,7 +214,16 @@ function ItemLine({ item, id, isChosen, size, now, open }: LineProps): ReactNode
         open(item.job.id);
       }}
     >
-      <JobRow job={item.job} now={now} />
+      <JobRow
+        job={item.job}
+        reasons={reasons}
+        again={item.again}
+        isOpen={item.isOpen}
+        toggle={() => {
+          unfold(item.key, !item.isOpen);
+        }}
+        now={now}
+      />
     </div>
   );
 }

@@ -1,4 +1,4 @@
-import type { ReactNode } from "react";
+import { type ReactNode, useEffect } from "react";
 
 import type { JobPreview } from "../api/types";
 import type { Translator } from "../rules/translator";
@@ -12,16 +12,23 @@ import {
   number,
   shownState,
 } from "../rules/words";
-import { useTranslator } from "./context";
+import type { Reasons } from "../store/reasons";
+import { useReason, useTranslator } from "./context";
 
 interface Props {
   job: JobPreview;
+  reasons: Reasons;
+  /** Its resubmissions, newest first. */
+  again: readonly JobPreview[];
+  isOpen: boolean;
+  /** Shows its resubmissions, or hides them. */
+  toggle: () => void;
   /** The time by the service's clock. */
   now: number;
 }
 
 /** A job in a list: what, how far, and where. */
-export function JobRow({ job, now }: Props): ReactNode {
+export function JobRow({ job, reasons, again, isOpen, toggle, now }: Props): ReactNode {
   const tr = useTranslator();
   const { job_input: request, containers: counts = {} } = job;
   const state = shownState(job.state, counts);
@@ -50,11 +57,43 @@ export function JobRow({ job, now }: Props): ReactNode {
       <div className="cts-faint" title={facts}>
         {facts}
       </div>
-      {job.state === "error" && job.error !== undefined && (
-        <div className="cts-row-error" title={job.error}>
-          {job.error}
-        </div>
-      )}
+      {job.state === "error" && <Reason job={job} reasons={reasons} />}
+      {again.length > 0 && <Again again={again} isOpen={isOpen} toggle={toggle} />}
+    </div>
+  );
+}
+
+function Reason({ job, reasons }: Pick<Props, "job" | "reasons">): ReactNode {
+  const tr = useTranslator();
+  const reason = useReason(reasons, job, tr);
+  useEffect(() => {
+    reasons.want(job);
+  }, [reasons, job]);
+  return reason ? (
+    <div className="cts-row-error" title={reason}>
+      {reason}
+    </div>
+  ) : null;
+}
+
+function Again({ again, isOpen, toggle }: Pick<Props, "again" | "isOpen" | "toggle">): ReactNode {
+  const tr = useTranslator();
+  const [latest] = again;
+  const count = tr._n("%1 resubmission", "%1 resubmissions", again.length);
+  const state = latest ? formatState(shownState(latest.state, latest.containers ?? {}), tr) : "";
+  return (
+    // The list has the keys: → and ← do the same.
+    // eslint-disable-next-line jsx-a11y/click-events-have-key-events, jsx-a11y/no-static-element-interactions
+    <div
+      className="cts-again"
+      data-mood={latest ? moodOf(latest.state) : undefined}
+      onClick={(event) => {
+        event.stopPropagation();
+        toggle();
+      }}
+    >
+      <span aria-hidden="true">{isOpen ? "▾" : "▸"}</span>{" "}
+      {isOpen ? count : tr.__("%1, latest: %2", count, state)}
     </div>
   );
 }

@@ -1,12 +1,16 @@
-import { type ReactNode, useCallback, useEffect, useId, useRef, useState } from "react";
+import { type ReactNode, useCallback, useEffect, useId, useMemo, useRef, useState } from "react";
 
+import type { JobPreview } from "../api/types";
+import { ALL, countFilters } from "../rules/filter";
 import { GROUPINGS, type Grouping } from "../rules/groups";
 import type { Translator } from "../rules/translator";
-import { formatTime, sentence } from "../rules/words";
+import { formatTime, hasEnded, sentence, shortId } from "../rules/words";
 import type { ServiceError } from "../service/errors";
 import { asServiceError } from "../service/errors";
 import type { JobStore } from "../store/jobs";
-import { CHOICES, type Chosen, type JobList } from "../store/list";
+import type { JobList } from "../store/list";
+import { Reasons } from "../store/reasons";
+import { FilterMenu } from "./FilterMenu";
 import { JobListBox } from "./JobListBox";
 import { StreamLine } from "./StreamLine";
 import { useList, useStatus, useTranslator } from "./context";
@@ -21,7 +25,7 @@ interface Props {
   setGrouping: (grouping: Grouping) => void;
   open: (id: string) => void;
   /** Opens a form for a new job. */
-  newJob?: () => void;
+  newJob?: (from?: string) => void;
   /** Opens the quickstart, where there is one. */
   learn?: () => void;
 }
@@ -33,12 +37,46 @@ export function JobsSidebar({ store, list, grouping, setGrouping, open, newJob, 
   const status = useStatus(store);
   const box = useRef<HTMLInputElement>(null);
   const groupId = useId();
-  const isFiltered = view.filter.text.trim() !== "" || view.filter.chosen !== "all";
+  const filters = countFilters(view.filter);
+  const isFiltered = view.filter.text.trim() !== "" || filters > 0;
   const clear = (): void => {
-    list.setFilter({ text: "", chosen: "all" });
+    list.setFilter(ALL);
   };
+  const menuId = useId();
+  const [hasMenu, showMenu] = useState(false);
+  const menuButton = useRef<HTMLButtonElement>(null);
+  const firstFilter = useRef<HTMLInputElement>(null);
+  useEffect(() => {
+    if (hasMenu) firstFilter.current?.focus();
+  }, [hasMenu]);
+  const [reasons] = useState(() => new Reasons(store.service));
+  const [asked, ask] = useState<JobPreview | null>(null);
+  const [told, tell] = useState("");
   const more = useCallback(() => void list.more(), [list]);
-  const search = useCallback(() => box.current?.focus(), []);
+  const acts = useMemo(
+    () => ({
+      search: () => box.current?.focus(),
+      filter: () => {
+        showMenu(true);
+      },
+      cancel: (job: JobPreview) => {
+        if (!hasEnded(job.state)) ask(job);
+      },
+      ...(newJob && {
+        resubmit: (job: JobPreview) => {
+          newJob(job.id);
+        },
+      }),
+      copy: (job: JobPreview) => {
+        // Pages of https alone have a clipboard.
+        const { clipboard } = navigator as { clipboard?: Clipboard };
+        void clipboard?.writeText(job.id).then(() => {
+          tell(tr.__("Copied the id %1", shortId(job.id)));
+        });
+      },
+    }),
+    [newJob, tr],
+  );
   return (
     <div className="cts-sidebar">
       <div className="cts-sidebar-head">
@@ -74,19 +112,18 @@ export function JobsSidebar({ store, list, grouping, setGrouping, open, newJob, 
             list.setFilter({ text: event.currentTarget.value });
           }}
         />
-        <select
-          aria-label={tr.__("Which jobs")}
-          value={view.filter.chosen}
-          onChange={(event) => {
-            list.setFilter({ chosen: event.currentTarget.value as Chosen });
+        <button
+          ref={menuButton}
+          type="button"
+          aria-expanded={hasMenu}
+          aria-controls={menuId}
+          onClick={() => {
+            showMenu(!hasMenu);
           }}
         >
-          {CHOICES.map((choice) => (
-            <option key={choice} value={choice}>
-              {nameChoice(choice, tr)}
-            </option>
-          ))}
-        </select>
+          {filters ? tr._n("%1 filter", "%1 filters", filters) : tr.__("Filters")}{" "}
+          <span aria-hidden="true">{hasMenu ? "▴" : "▾"}</span>
+        </button>
         <label htmlFor={groupId}>{tr.__("by")}</label>
         <select
           id={groupId}
@@ -103,9 +140,51 @@ export function JobsSidebar({ store, list, grouping, setGrouping, open, newJob, 
           ))}
         </select>
       </div>
+      {hasMenu && (
+        <FilterMenu
+          id={menuId}
+          service={store.service}
+          filter={view.filter}
+          setFilter={(changes) => {
+            list.setFilter(changes);
+          }}
+          jobs={view.jobs}
+          first={firstFilter}
+          close={() => {
+            showMenu(false);
+            menuButton.current?.focus();
+          }}
+        />
+      )}
+      {asked && (
+        <CancelQuestion
+          store={store}
+          job={asked}
+          close={() => {
+            ask(null);
+            box.current?.closest(".cts-sidebar")?.querySelector<HTMLElement>(".cts-list")?.focus();
+          }}
+        />
+      )}
+      <p className="cts-told" role="status">
+        {told}
+      </p>
+      {view.error && view.jobs.length > 0 && status.state === "live" && (
+        <p className="cts-banner" role="alert">
+          {explainMissing(view.error, tr)}
+        </p>
+      )}
       <News list={list} count={view.news.length} />
       {view.jobs.length > 0 ? (
-        <JobListBox store={store} view={view} grouping={grouping} open={open} more={more} search={search} />
+        <JobListBox
+          store={store}
+          view={view}
+          grouping={grouping}
+          reasons={reasons}
+          open={open}
+          more={more}
+          acts={acts}
+        />
       ) : view.isLoading ? (
         <Loading />
       ) : view.error ? (
@@ -122,7 +201,11 @@ export function JobsSidebar({ store, list, grouping, setGrouping, open, newJob, 
         </div>
       ) : (
         <div className="cts-empty">
-          <p>{tr.__("No jobs yet. In a notebook, %%%%cts submit makes one.")}</p>
+          <p>
+            {newJob
+              ? tr.__("No jobs yet. New job opens a form; in a notebook, %%%%cts submit does the same.")
+              : tr.__("No jobs yet. In a notebook, %%%%cts submit makes one.")}
+          </p>
           {learn && (
             <button type="button" onClick={learn}>
               {tr.__("Open the quickstart")}
@@ -132,18 +215,6 @@ export function JobsSidebar({ store, list, grouping, setGrouping, open, newJob, 
       )}
     </div>
   );
-}
-
-function nameChoice(choice: Chosen, tr: Translator): string {
-  const names: Record<Chosen, string> = {
-    all: tr.__("All"),
-    live: tr.__("Live"),
-    ended: tr.__("Ended"),
-    done: tr.__("Done"),
-    failed: tr.__("Failed"),
-    cancelled: tr.__("Cancelled"),
-  };
-  return names[choice];
 }
 
 function nameGrouping(grouping: Grouping, tr: Translator): string {
@@ -180,6 +251,58 @@ function Loading(): ReactNode {
       <span />
       <span />
       <span />
+    </div>
+  );
+}
+
+interface QuestionProps {
+  store: JobStore;
+  job: JobPreview;
+  close: () => void;
+}
+
+/** Asks before a job is cancelled by a key of the list; the focus is on what changes nothing. */
+function CancelQuestion({ store, job, close }: QuestionProps): ReactNode {
+  const tr = useTranslator();
+  const [refused, setRefused] = useState("");
+  const keep = useRef<HTMLButtonElement>(null);
+  useEffect(() => keep.current?.focus(), []);
+  const cancel = async (): Promise<void> => {
+    try {
+      await store.cancel(job.id);
+      close();
+    } catch (error) {
+      setRefused(sentence(asServiceError(error).message));
+    }
+  };
+  return (
+    // eslint-disable-next-line jsx-a11y/no-noninteractive-element-interactions
+    <div
+      className="cts-banner"
+      role="alertdialog"
+      aria-label={tr.__("Cancel the job?")}
+      onKeyDown={(event) => {
+        if (event.key !== "Escape") return;
+        event.stopPropagation();
+        close();
+      }}
+    >
+      <span>
+        {refused ||
+          tr.__(
+            "Cancel job %1 (%2)? Its outputs so far stay. This cannot be undone.",
+            shortId(job.id),
+            job.job_input.image,
+          )}
+      </span>
+      <span>
+        <button type="button" onClick={() => void cancel()}>
+          {tr.__("Cancel the job")}
+        </button>{" "}
+        <button ref={keep} type="button" onClick={close}>
+          {tr.__("Keep it running")}
+        </button>
+      </span>
     </div>
   );
 }

@@ -18,6 +18,8 @@ export function formatStatus({ state, reason, since }: StreamStatus, tr: Transla
       return tr.__("Offline since %1. %2 Trying again.", formatTime(since), sentence(reason));
     case "signed-out":
       return tr.__("Not live: you are signed out of Jupyter. Reload the page to sign in.");
+    case "absent":
+      return tr.__("This Jupyter server has no CTS.");
   }
 }
 
@@ -34,6 +36,8 @@ function formatBriefly({ state, since }: StreamStatus, tr: Translator): string {
       return tr.__("offline since %1", formatTime(since));
     case "signed-out":
       return tr.__("signed out");
+    case "absent":
+      return tr.__("no CTS");
   }
 }
 

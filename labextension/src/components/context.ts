@@ -3,11 +3,13 @@
 import { createContext, useContext, useEffect, useState, useSyncExternalStore } from "react";
 
 import { type Translator, english } from "../rules/translator";
+import type { JobPreview } from "../api/types";
 import type { StreamStatus } from "../service/stream";
 import type { DraftStore, DraftView } from "../store/draft";
 import type { JobStore, JobView } from "../store/jobs";
 import type { JobList, ListView } from "../store/list";
 import type { Observable } from "../store/observable";
+import type { Reasons } from "../store/reasons";
 
 export const TranslatorContext = createContext<Translator>(english);
 
@@ -38,6 +40,11 @@ export function useDraft(draft: DraftStore): DraftView {
 export function useView<View>(store: Observable<View>): View {
   const [subscribe] = useState(() => (callback: () => void) => store.watch(callback));
   return useSyncExternalStore(subscribe, () => store.view);
+}
+
+export function useReason(reasons: Reasons, job: JobPreview, tr: Translator): string {
+  const [subscribe] = useState(() => (callback: () => void) => reasons.watch(callback));
+  return useSyncExternalStore(subscribe, () => reasons.of(job, tr));
 }
 
 const TICK_MS = 1_000;

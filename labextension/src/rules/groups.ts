@@ -8,7 +8,16 @@ export const GROUPINGS: readonly Grouping[] = ["day", "image", "label", "none"];
 
 export type Item =
   | { kind: "group"; key: string; title: string; count: number }
-  | { kind: "job"; key: string; job: JobPreview; depth: number; place: number };
+  | {
+      kind: "job";
+      key: string;
+      job: JobPreview;
+      depth: number;
+      place: number;
+      /** Its resubmissions, and theirs, newest first. */
+      again: readonly JobPreview[];
+      isOpen: boolean;
+    };
 
 const DAY_MS = 86_400_000;
 
@@ -44,40 +53,61 @@ function titleOf(job: JobPreview, grouping: Grouping, now: number, tr: Translato
   }
 }
 
-/** The items of a list: titles of groups, and jobs in their order, each followed by its resubmissions. */
+interface Family {
+  readonly root: JobPreview;
+  /** Newest first. */
+  readonly again: JobPreview[];
+}
+
+/** Jobs with their resubmissions, each family in the place of what is newest of it. */
+function familiesOf(jobs: readonly JobPreview[]): Family[] {
+  const known = new Map(jobs.map((job) => [job.id, job]));
+  const families = new Map<string, Family>();
+  for (const job of jobs) {
+    let root = job;
+    for (const seen = new Set<string>(); root.parent_id !== undefined && !seen.has(root.id);) {
+      const parent = known.get(root.parent_id);
+      if (!parent) break;
+      seen.add(root.id);
+      root = parent;
+    }
+    const family = families.get(root.id) ?? { root, again: [] };
+    families.set(root.id, family);
+    if (job !== root) family.again.push(job);
+  }
+  return [...families.values()];
+}
+
+/** The items of a list: titles of groups, and jobs, each followed by its resubmissions if it is opened. */
 export function arrange(
   jobs: readonly JobPreview[],
   grouping: Grouping,
+  opened: ReadonlySet<string>,
   now: number,
   tr: Translator,
 ): Item[] {
-  const known = new Set(jobs.map(({ id }) => id));
-  const children = new Map<string, JobPreview[]>();
-  const roots: JobPreview[] = [];
-  for (const job of jobs) {
-    const { parent_id: parent } = job;
-    if (parent === undefined || !known.has(parent)) roots.push(job);
-    else children.set(parent, [...(children.get(parent) ?? []), job]);
-  }
-  const groups = new Map<string, [JobPreview, number][]>();
-  for (const root of roots) {
-    const title = titleOf(root, grouping, now, tr);
+  const groups = new Map<string, Family[]>();
+  for (const family of familiesOf(jobs)) {
+    const { root, again } = family;
+    const newest = [root, ...again].reduce((a, b) => (updatedAt(b) > updatedAt(a) ? b : a));
+    const title = titleOf(grouping === "day" ? newest : root, grouping, now, tr);
     const members = groups.get(title) ?? [];
     groups.set(title, members);
-    const pending: [JobPreview, number][] = [[root, 0]];
-    for (let next = pending.pop(); next; next = pending.pop()) {
-      members.push(next);
-      const [{ id }, depth] = next;
-      for (const child of children.get(id) ?? []) pending.push([child, depth + 1]);
-    }
+    members.push(family);
   }
   const items: Item[] = [];
   let place = 0;
-  for (const [title, members] of groups) {
-    if (title) items.push({ kind: "group", key: `group ${title}`, title, count: members.length });
-    for (const [job, depth] of members) {
-      place += 1;
-      items.push({ kind: "job", key: job.id, job, depth, place });
+  const add = (job: JobPreview, depth: number, again: readonly JobPreview[], isOpen: boolean): void => {
+    place += 1;
+    items.push({ kind: "job", key: job.id, job, depth, place, again, isOpen });
+  };
+  for (const [title, families] of groups) {
+    const count = families.reduce((sum, { again }) => sum + 1 + again.length, 0);
+    if (title) items.push({ kind: "group", key: `group ${title}`, title, count });
+    for (const { root, again } of families) {
+      const isOpen = opened.has(root.id);
+      add(root, 0, again, isOpen);
+      if (isOpen) for (const job of again) add(job, 1, [], false);
     }
   }
   return items;

@@ -1,7 +1,7 @@
 // The events of the user's jobs: one stream for all tabs of a browser, of which one leads and tells the others.
 
 import type { ComputationState, JobState, TaskState } from "../api/types";
-import { ServiceError, isAbort } from "./errors";
+import { ServiceError, asServiceError, isAbort } from "./errors";
 import type { IService } from "./port";
 import { readEvents } from "./sse";
 
@@ -27,8 +27,8 @@ export interface ChecksumProgress {
 }
 
 export interface StreamStatus {
-  /** "asking": the service has no stream, and is asked now and then. */
-  readonly state: "connecting" | "live" | "asking" | "offline" | "signed-out";
+  /** "asking": the service has no stream, and is asked now and then. "absent": there is no service. */
+  readonly state: "connecting" | "live" | "asking" | "offline" | "signed-out" | "absent";
   /** Why it is not live, as a sentence; may be empty. */
   readonly reason: string;
   readonly since: number;
@@ -63,6 +63,8 @@ export function browserTabs(root: string): Tabs {
 
 export const FIRST_RETRY_MS = 1_000;
 export const LAST_RETRY_MS = 30_000;
+/** One that has never answered did not start, as a rule, and will not without somebody's help. */
+export const RARE_RETRY_MS = 300_000;
 /** The service pings every 15 s: a stream that was silent for longer is dead, whatever the connection says. */
 export const SILENT_MS = 40_000;
 const TICK_MS = 1_000;
@@ -83,6 +85,7 @@ export class EventStream {
   private retry = FIRST_RETRY_MS;
   private ticked = 0;
   private wake: () => void = () => undefined;
+  private hasAnswered = false;
 
   constructor(
     private readonly service: IService,
@@ -162,8 +165,8 @@ export class EventStream {
     this.retry = FIRST_RETRY_MS;
     while (!signal.aborted) {
       if (await this.open(signal)) this.retry = FIRST_RETRY_MS;
-      const delay = this.retry * (0.75 + Math.random() / 2);
-      this.retry = Math.min(this.retry * 2, LAST_RETRY_MS);
+      const delay = this.status.state === "absent" ? null : this.retry * (0.75 + Math.random() / 2);
+      this.retry = Math.min(this.retry * 2, this.hasAnswered ? LAST_RETRY_MS : RARE_RETRY_MS);
       await this.pause(delay, signal);
     }
     if (this.leading === signal) this.leading = null;
@@ -178,9 +181,10 @@ export class EventStream {
     try {
       body = await this.service.events(this.cursor, either);
     } catch (error) {
-      if (!signal.aborted) this.refused(error);
+      if (!signal.aborted) await this.refused(error);
       return false;
     }
+    this.hasAnswered = true;
     this.setStatus("live");
     this.tellGap();
     try {
@@ -199,11 +203,16 @@ export class EventStream {
     return true;
   }
 
-  private refused(error: unknown): void {
+  private async refused(error: unknown): Promise<void> {
     if (!(error instanceof ServiceError)) {
       if (!isAbort(error)) throw error;
       this.setStatus("offline", "The service does not answer");
     } else if (error.status === 404) {
+      if (await this.isAbsent()) {
+        this.setStatus("absent");
+        return;
+      }
+      this.hasAnswered = true;
       this.setStatus("asking");
       this.tellGap();
     } else if (error.isSignedOut || error.status === 403) {
@@ -213,14 +222,25 @@ export class EventStream {
     }
   }
 
-  private pause(ms: number, signal: AbortSignal): Promise<void> {
+  /** Whether there is no service at all: one without a stream tells who it is. */
+  private async isAbsent(): Promise<boolean> {
+    try {
+      await this.service.get("");
+      return false;
+    } catch (error) {
+      return asServiceError(error).status === 404;
+    }
+  }
+
+  /** Waits so long, or without an end, or until something wakes it. */
+  private pause(ms: number | null, signal: AbortSignal): Promise<void> {
     return new Promise((resolve) => {
       const done = (): void => {
         clearTimeout(timer);
         signal.removeEventListener("abort", done);
         resolve();
       };
-      const timer = setTimeout(done, ms);
+      const timer = ms === null ? undefined : setTimeout(done, ms);
       signal.addEventListener("abort", done);
       this.wake = done;
       if (signal.aborted) done();

@@ -1,8 +1,9 @@
 // The user's jobs as a list: found by the service, page by page, and kept by events.
 
 import type { JobPreview, Jobs } from "../api/types";
+import { ALL, type Filter, isKept, toQuery } from "../rules/filter";
 import { updatedAt } from "../rules/groups";
-import { type Mood, hasEnded, moodOf } from "../rules/words";
+import { hasEnded } from "../rules/words";
 import { type ServiceError, asServiceError } from "../service/errors";
 import type { IService, Query } from "../service/port";
 import type { EventStream, Progress, StreamListener, Transition } from "../service/stream";
@@ -14,18 +15,8 @@ const HEAD = 50;
 export const MAX_JOBS = 10_000;
 const TYPING_MS = 250;
 const EVENTS_MS = 500;
-
-/** Which jobs are listed by their state. */
-export type Chosen = "all" | "live" | "ended" | "done" | "failed" | "cancelled";
-export const CHOICES: readonly Chosen[] = ["all", "live", "ended", "done", "failed", "cancelled"];
-
-export interface Filter {
-  readonly text: string;
-  readonly chosen: Chosen;
-}
-
-const STATES: Partial<Record<Chosen, string>> = { done: "complete", failed: "error", cancelled: "canceled" };
-const MOODS: Partial<Record<Chosen, Mood>> = { done: "done", failed: "failed", cancelled: "cancelled" };
+/** What a person types, letter by letter. */
+const TYPED = ["text", "image", "label"] as const;
 
 export interface ListView {
   readonly filter: Filter;
@@ -42,7 +33,7 @@ export interface ListView {
 }
 
 const EMPTY: ListView = {
-  filter: { text: "", chosen: "all" },
+  filter: ALL,
   jobs: [],
   news: [],
   isLoading: true,
@@ -87,7 +78,7 @@ export class JobList implements StreamListener {
   /** Lists the jobs that a filter lets through; a text once a person has typed it. */
   setFilter(changes: Partial<Filter>): void {
     const filter = { ...this.state.filter, ...changes };
-    const isTyping = filter.text !== this.state.filter.text;
+    const isTyping = TYPED.some((field) => filter[field] !== this.state.filter[field]);
     this.set({ filter });
     this.later(isTyping ? TYPING_MS : 0, () => {
       this.reload();
@@ -144,7 +135,7 @@ export class JobList implements StreamListener {
     if (job && !job.transition_times.some((step) => step.state === state)) {
       const changed = { ...job, state, transition_times: [...job.transition_times, { state, time }] };
       const others = this.state.jobs.filter((other) => other.id !== id);
-      this.set({ jobs: this.matches(changed) ? [changed, ...others] : others });
+      this.set({ jobs: isKept(this.state.filter, changed) ? [changed, ...others] : others });
     }
     // What else there is of it, such as its error, is not in the event.
     if (!job || hasEnded(state)) this.refreshSoon();
@@ -175,7 +166,7 @@ export class JobList implements StreamListener {
       const { jobs } = await this.ask({ limit: HEAD });
       if (signal.aborted) return;
       const heads = new Set(jobs.map(({ id }) => id));
-      const rest = this.state.jobs.filter((job) => !heads.has(job.id) && this.matches(job));
+      const rest = this.state.jobs.filter((job) => !heads.has(job.id) && isKept(this.state.filter, job));
       this.set({ jobs: newestFirst([...jobs, ...rest]), isLoading: false, error: null });
     } catch (error) {
       this.refused(error);
@@ -194,20 +185,7 @@ export class JobList implements StreamListener {
   }
 
   private ask(query: Query): Promise<Jobs> {
-    const { text, chosen } = this.state.filter;
-    return this.service.get<Jobs>("jobs", {
-      containers: true,
-      text: text.trim() || undefined,
-      state: STATES[chosen],
-      ended: chosen === "live" ? false : chosen === "ended" ? true : undefined,
-      ...query,
-    });
-  }
-
-  private matches({ state }: JobPreview): boolean {
-    const { chosen } = this.state.filter;
-    if (chosen === "live" || chosen === "ended") return hasEnded(state) === (chosen === "ended");
-    return chosen === "all" || (hasEnded(state) && moodOf(state) === MOODS[chosen]);
+    return this.service.get<Jobs>("jobs", { containers: true, ...toQuery(this.state.filter), ...query });
   }
 
   private turn(page: Jobs, jobs: readonly JobPreview[]): void {

@@ -21,7 +21,7 @@ beforeEach(() => {
   Object.defineProperty(HTMLElement.prototype, "clientHeight", { configurable: true, value: 500 });
 });
 
-function show(): void {
+function show(newJob?: (from?: string) => void): void {
   const stream = new EventStream(service, {});
   list = new JobList(service, stream);
   render(
@@ -31,6 +31,7 @@ function show(): void {
       grouping="none"
       setGrouping={() => undefined}
       open={open}
+      {...(newJob && { newJob })}
     />,
   );
 }
@@ -105,4 +106,85 @@ it("tells what ended since the last look, until it is seen", async () => {
   await waitFor(() => {
     expect(screen.queryByText(/since you last looked/)).toBeNull();
   });
+});
+
+it("filters by what is chosen in the menu, says how many filters there are, and clears them", async () => {
+  service.answers.set("jobs", { jobs: [preview({ id: "a", labels: { ana: EVIL } })] });
+  service.answers.set("sites", { sites: [{ cluster: "kbase" }] });
+  show();
+  await rows();
+  const button = screen.getByRole("button", { name: "Filters" });
+  fireEvent.click(button);
+  const menu = screen.getByRole("form", { name: "Filters" });
+  expect(document.activeElement).toBe(within(menu).getByLabelText("Done"));
+  fireEvent.click(within(menu).getByLabelText("Failed"));
+  fireEvent.click(within(menu).getByLabelText("Cancelled"));
+  fireEvent.change(within(menu).getByLabelText("Label"), { target: { value: `ana=${EVIL}` } });
+  fireEvent.change(within(menu).getByLabelText("From"), { target: { value: "2026-01-01" } });
+  await within(menu).findByRole("option", { name: "kbase" });
+  fireEvent.change(within(menu).getByLabelText("Site"), { target: { value: "kbase" } });
+  expect(screen.getByRole("button", { name: "4 filters" })).toBe(button);
+  await waitFor(() => {
+    expect(decodeURIComponent(service.asked.join(" "))).toMatch(/state=\S+,error,\S+,canceled&/);
+  });
+  expect(document.querySelector("img")).toBeNull();
+  fireEvent.click(within(menu).getByRole("button", { name: "Clear" }));
+  expect(button.textContent).toContain("Filters");
+  fireEvent.keyDown(menu, { key: "Escape" });
+  expect(screen.queryByRole("form")).toBeNull();
+  expect(document.activeElement).toBe(button);
+});
+
+it("shows the largest reason of a failed job", async () => {
+  const job = preview({ id: "a", state: "error", error: "One or more containers failed" });
+  job.job_input.num_containers = 40;
+  service.answers.set("jobs", { jobs: [job] });
+  service.answers.set("jobs/a/why", { reasons: [{ reason: EVIL, containers: [1, 2, 3] }] });
+  show();
+  expect(await screen.findByText(`3 of 40 failed: ${EVIL}`)).toBeTruthy();
+  expect(document.querySelector("img")).toBeNull();
+});
+
+it("folds resubmissions below their job, and unfolds them by keys and by the mouse", async () => {
+  const jobs = [preview({ id: "again", state: "complete", parent_id: "first" }), preview({ id: "first" })];
+  service.answers.set("jobs", { jobs });
+  show();
+  expect(await rows()).toHaveLength(1);
+  const folded = screen.getByText(/1 resubmission, latest: Done/);
+  const box = screen.getByRole("listbox");
+  fireEvent.keyDown(box, { key: "ArrowDown" });
+  fireEvent.keyDown(box, { key: "ArrowRight" });
+  expect(await rows()).toHaveLength(2);
+  fireEvent.keyDown(box, { key: "ArrowDown" });
+  fireEvent.keyDown(box, { key: "ArrowLeft" });
+  expect(await rows()).toHaveLength(1);
+  fireEvent.click(folded);
+  expect(await rows()).toHaveLength(2);
+  expect(open).not.toHaveBeenCalled();
+});
+
+it("cancels by a key once it is confirmed, and resubmits by a key", async () => {
+  const newJob = vi.fn();
+  service.answers.set("jobs", { jobs: [preview({ id: "a" })] });
+  service.answers.set("PUT jobs/a/cancel", null);
+  show(newJob);
+  await rows();
+  const box = screen.getByRole("listbox");
+  fireEvent.keyDown(box, { key: "c" });
+  expect(screen.queryByRole("alertdialog")).toBeNull();
+  fireEvent.keyDown(box, { key: "ArrowDown" });
+  fireEvent.keyDown(box, { key: "c" });
+  const keep = screen.getByRole("button", { name: "Keep it running" });
+  expect(document.activeElement).toBe(keep);
+  fireEvent.keyDown(keep, { key: "Escape" });
+  expect(service.asked).not.toContain("PUT jobs/a/cancel");
+  expect(document.activeElement).toBe(box);
+  fireEvent.keyDown(box, { key: "c" });
+  fireEvent.click(screen.getByRole("button", { name: "Cancel the job" }));
+  await waitFor(() => {
+    expect(screen.queryByRole("alertdialog")).toBeNull();
+  });
+  expect(service.asked).toContain("PUT jobs/a/cancel");
+  fireEvent.keyDown(box, { key: "r" });
+  expect(newJob).toHaveBeenCalledWith("a");
 });

@@ -11,8 +11,12 @@ function job(id: string, daysAgo: number, changes = {}): ReturnType<typeof previ
   return preview({ id, transition_times: [{ state: "created", time }], ...changes });
 }
 
-function told(jobs: ReturnType<typeof preview>[], grouping: Parameters<typeof arrange>[1]): string[] {
-  return arrange(jobs, grouping, NOW, english).map((item) =>
+function told(
+  jobs: ReturnType<typeof preview>[],
+  grouping: Parameters<typeof arrange>[1],
+  ...opened: string[]
+): string[] {
+  return arrange(jobs, grouping, new Set(opened), NOW, english).map((item) =>
     item.kind === "group"
       ? `${item.title} (${item.count})`
       : `${" ".repeat(item.depth)}${item.key} ${item.place}`,
@@ -31,16 +35,25 @@ it("groups by image and by label", () => {
   expect(told([job("a", 0), labelled], "label")).toEqual(["Without a label (1)", "a 1", "ana=c2 (1)", "b 2"]);
 });
 
-it("puts resubmissions below what they resubmit, and others where they are", () => {
+it("puts resubmissions below what they resubmit, once that is opened", () => {
   const jobs = [
     job("again", 0, { parent_id: "first" }),
     job("third", 0, { parent_id: "again" }),
     job("orphan", 0, { parent_id: "not listed" }),
     job("first", 3),
   ];
-  expect(told(jobs, "none")).toEqual(["orphan 1", "first 2", " again 3", "  third 4"]);
+  expect(told(jobs, "none")).toEqual(["first 1", "orphan 2"]);
+  expect(told(jobs, "none", "first")).toEqual(["first 1", " again 2", " third 3", "orphan 4"]);
+  const [first] = arrange(jobs, "none", new Set(), NOW, english);
+  expect(first?.kind === "job" && first.again.map(({ id }) => id)).toEqual(["again", "third"]);
 });
 
-it("ends with jobs that resubmit each other", () => {
-  expect(told([job("a", 0, { parent_id: "b" }), job("b", 0, { parent_id: "a" })], "none")).toEqual([]);
+it("puts a job among those of the day of its latest resubmission", () => {
+  const lines = told([job("again", 0, { parent_id: "first" }), job("first", 3)], "day");
+  expect(lines).toEqual(["Today (2)", "first 1"]);
+});
+
+it("shows jobs that resubmit each other", () => {
+  const jobs = [job("a", 0, { parent_id: "b" }), job("b", 0, { parent_id: "a" })];
+  expect(told(jobs, "none")).toEqual(["a 1", "b 2"]);
 });

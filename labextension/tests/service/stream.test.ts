@@ -69,6 +69,7 @@ let listener: Listener;
 beforeEach(() => {
   vi.useFakeTimers();
   service = new ScriptedService();
+  service.answers.set("", {});
   listener = new Listener();
 });
 afterEach(() => {
@@ -186,4 +187,34 @@ it("is one for all tabs, and another tab goes on with it", async () => {
   first.remove(leader);
   await passTime(0);
   expect(service.streams.map(({ after }) => after)).toEqual([undefined, "t2"]);
+});
+
+it("asks no more where there is no service, until somebody looks", async () => {
+  service.answers.delete("");
+  service.refusal = new ServiceError(404, "Not Found");
+  const stream = new EventStream(service, {});
+  stream.add(listener);
+  await passTime(3_600_000);
+  expect(listener.status?.state).toBe("absent");
+  expect(service.asked).toEqual([""]);
+  stream.add(new Listener());
+  await passTime(3_600_000);
+  expect(service.asked).toEqual(["", ""]);
+});
+
+it("asks rarely where a service has never answered, and often where one has", async () => {
+  const opened = vi.spyOn(service, "events");
+  service.refusal = new ServiceError(503, "CTS did not start: no disk");
+  const stream = new EventStream(service, {});
+  stream.add(listener);
+  await passTime(3_600_000);
+  const rare = opened.mock.calls.length;
+  expect(rare).toBeLessThan(30);
+  service.refusal = null;
+  stream.tryNow();
+  await passTime(0);
+  service.refusal = new ServiceError(503, "Away");
+  service.streams[0]?.end();
+  await passTime(3_600_000);
+  expect(opened.mock.calls.length - rare).toBeGreaterThan(60);
 });

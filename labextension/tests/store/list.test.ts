@@ -43,17 +43,18 @@ it("asks for a job that it does not know, and for what an end tells", async () =
 
 it("asks the service for what is searched and chosen", async () => {
   await start();
-  list.setFilter({ text: "checkm", chosen: "failed" });
+  list.setFilter({ text: "checkm", moods: ["failed", "done"], label: "ana=c2", site: "kbase" });
   await vi.waitUntil(() => service.asked.some((path) => path.includes("checkm")));
   const asked = service.asked.find((path) => path.includes("checkm")) ?? "";
   expect(asked).toContain("text=checkm");
-  expect(asked).toContain("state=error");
+  expect(decodeURIComponent(asked)).toContain("error,complete&");
+  expect(decodeURIComponent(asked)).toContain("label=ana=c2&cluster=kbase");
 });
 
 it("drops a job that the filter no longer lets through", async () => {
   service.answers.set("jobs", { jobs: [preview({ id: "b" })] });
   await start();
-  list.setFilter({ chosen: "live" });
+  list.setFilter({ moods: ["running"] });
   list.onTransition({ job_id: "b", state: "complete", time: "2026-01-02T03:05:00Z", trans_id: "1" });
   expect(ids()).toEqual([]);
 });

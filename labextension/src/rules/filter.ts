@@ -1,0 +1,59 @@
+// Which of the user's jobs a list shows.
+
+import type { JobPreview } from "../api/types";
+import type { Query } from "../service/port";
+import { updatedAt } from "./groups";
+import { type Mood, moodOf, statesOf } from "./words";
+
+export interface Filter {
+  readonly text: string;
+  /** Of these moods; none of them is chosen for jobs of all. */
+  readonly moods: readonly Mood[];
+  readonly image: string;
+  /** ``key=value``. */
+  readonly label: string;
+  readonly site: string;
+  /** Days such as ``2026-01-31``, in the browser's zone: updated then, or later, or earlier. */
+  readonly from: string;
+  readonly until: string;
+}
+
+export const ALL: Filter = { text: "", moods: [], image: "", label: "", site: "", from: "", until: "" };
+
+const LABEL = /^[^=]+=/;
+
+/** The number of filters besides the text. */
+export function countFilters({ moods, image, label, site, from, until }: Filter): number {
+  return [moods.length > 0, image.trim(), label.trim(), site, from, until].filter(Boolean).length;
+}
+
+/** The parameters of a request for the jobs; a label that is not typed to its end is not one yet. */
+export function toQuery({ text, moods, image, label, site, from, until }: Filter): Query {
+  return {
+    text: text.trim() || undefined,
+    state: moods.flatMap(statesOf),
+    image: image.trim() || undefined,
+    label: LABEL.test(label.trim()) ? label.trim() : undefined,
+    cluster: site || undefined,
+    after: startOf(from)?.toISOString(),
+    before: startOf(until, 1)?.toISOString(),
+  };
+}
+
+/** Whether a job that an event has changed is still one of them; nothing else of it changes. */
+export function isKept({ moods, from, until }: Filter, job: JobPreview): boolean {
+  const time = updatedAt(job);
+  return (
+    (!moods.length || moods.includes(moodOf(job.state))) &&
+    time >= (startOf(from)?.getTime() ?? -Infinity) &&
+    time < (startOf(until, 1)?.getTime() ?? Infinity)
+  );
+}
+
+/** When a day, or one that is so many days later, begins in the browser's zone. */
+function startOf(day: string, later = 0): Date | undefined {
+  const [year, month, date] = day.split("-").map(Number);
+  if (year === undefined || month === undefined || date === undefined) return undefined;
+  const start = new Date(year, month - 1, date + later);
+  return Number.isNaN(start.getTime()) ? undefined : start;
+}
