@@ -400,6 +400,7 @@ class Job:
         return card_data(
             details,
             service=self._session.where,
+            instance=self._session.instance,
             containers=containers or [],
             counts=counts or count_states(client, details, containers),
             reasons=why.reasons if why else (),

@@ -39,6 +39,11 @@ class Session:
         """The user that the service identifies by the token."""
         return self.client.whoami().user
 
+    @cached_property
+    def instance(self) -> str | None:
+        """The id of the service's records, whatever its address; None from a service that does not tell it."""
+        return self.client.root().instance
+
     @property
     def where(self) -> str:
         """The service's host, or ``this Jupyter server``."""

@@ -118,6 +118,7 @@ def test_card_shows_the_error_of_the_service(open_there, hub, lab, tmp_path):
     expect_state(card, "Done", timeout=RETRY)
 
 
+@pytest.mark.usefixtures("own_page")
 def test_service_without_a_stream_is_polled(open_there, page):
     page.route("**/cts/events*", lambda route: route.fulfill(status=404, json={"error": {}}))
     notebook = open_there(submit("remote-deployed", seconds=8))

@@ -156,7 +156,8 @@ def _timeline_html(card: CardData) -> str:
 
 def card_reference(card: CardData) -> Mapping[str, str]:
     """Return what the JupyterLab extension is told of the job: where it is, and not what it is now."""
-    return {"job": card.job_id, "service": card.service}
+    reference = {"job": card.job_id, "service": card.service}
+    return reference if card.instance is None else reference | {"instance": card.instance}
 
 
 def card_html(card: CardData) -> str:

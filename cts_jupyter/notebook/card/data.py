@@ -48,6 +48,8 @@ class CardData:
     cpu_hours: float | None = None
     cpu_factor: float | None = None
     notes: Sequence[str] = field(default=())
+    instance: str | None = None
+    """The id of the service's records; None from a service that does not tell it."""
 
     @property
     def elapsed(self) -> timedelta:
@@ -94,6 +96,7 @@ def card_data(
     job: JobDetails,
     *,
     service: str,
+    instance: str | None = None,
     counts: Mapping[str, int],
     containers: Sequence[Container] = (),
     reasons: Sequence[Reason] = (),
@@ -105,6 +108,7 @@ def card_data(
         job_id=job.id,
         user=job.user,
         service=service,
+        instance=instance,
         image=request.image,
         state=job.state,
         timeline=make_timeline(job, containers),

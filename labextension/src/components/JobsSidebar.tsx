@@ -89,8 +89,8 @@ export function JobsSidebar({ store, list, grouping, setGrouping, open, newJob, 
           store.stream.tryNow();
         }}
       />
-      {newJob && (
-        <div className="cts-new">
+      <div className="cts-new">
+        {newJob && (
           <button
             type="button"
             onClick={() => {
@@ -99,8 +99,25 @@ export function JobsSidebar({ store, list, grouping, setGrouping, open, newJob, 
           >
             {tr.__("New job")}
           </button>
-        </div>
-      )}
+        )}
+        <span>
+          <label htmlFor={groupId}>{tr.__("by")}</label>
+          <select
+            id={groupId}
+            aria-label={tr.__("Group by")}
+            value={grouping}
+            onChange={(event) => {
+              setGrouping(event.currentTarget.value as Grouping);
+            }}
+          >
+            {GROUPINGS.map((choice) => (
+              <option key={choice} value={choice}>
+                {nameGrouping(choice, tr)}
+              </option>
+            ))}
+          </select>
+        </span>
+      </div>
       <div className="cts-filters" role="search">
         <input
           ref={box}
@@ -124,21 +141,6 @@ export function JobsSidebar({ store, list, grouping, setGrouping, open, newJob, 
           {filters ? tr._n("%1 filter", "%1 filters", filters) : tr.__("Filters")}{" "}
           <span aria-hidden="true">{hasMenu ? "▴" : "▾"}</span>
         </button>
-        <label htmlFor={groupId}>{tr.__("by")}</label>
-        <select
-          id={groupId}
-          aria-label={tr.__("Group by")}
-          value={grouping}
-          onChange={(event) => {
-            setGrouping(event.currentTarget.value as Grouping);
-          }}
-        >
-          {GROUPINGS.map((choice) => (
-            <option key={choice} value={choice}>
-              {nameGrouping(choice, tr)}
-            </option>
-          ))}
-        </select>
       </div>
       {hasMenu && (
         <FilterMenu

@@ -9,6 +9,7 @@ import { ITranslator, nullTranslator } from "@jupyterlab/translation";
 import { ServerService } from "../service/server";
 import { EventStream } from "../service/stream";
 import { JobStore } from "../store/jobs";
+import { examples } from "./examples";
 import { form } from "./form";
 import { MIME_TYPE, JobOutputWidget } from "./mime";
 import { notify } from "./notify";
@@ -59,4 +60,4 @@ const mime: JupyterFrontEndPlugin<void> = {
   },
 };
 
-export default [service, mime, sidebar, view, form, status, notify];
+export default [service, mime, sidebar, view, form, status, notify, examples];

@@ -18,14 +18,20 @@ const MAX_NAME = 300;
 interface Shown {
   id: string;
   service: string;
+  /** The records that the job is in; an earlier version did not say. */
+  instance?: string;
 }
 
 /** Returns what an output says about its job, if it is of a kind that this version knows. */
 export function readOutput(data: unknown): Shown | null {
   if (typeof data !== "object" || data === null) return null;
-  const { job, service } = data as Record<string, unknown>;
+  const { job, service, instance } = data as Record<string, unknown>;
   if (typeof job !== "string" || !JOB_ID.test(job)) return null;
-  return { id: job, service: typeof service === "string" ? service.slice(0, MAX_NAME) : "" };
+  return {
+    id: job,
+    service: typeof service === "string" ? service.slice(0, MAX_NAME) : "",
+    ...(typeof instance === "string" && { instance }),
+  };
 }
 
 /** Shows the snapshot that the kernel wrote until the job is loaded, and its live card then. */
@@ -54,7 +60,7 @@ export class JobOutputWidget extends Panel implements IRenderMime.IRenderer {
     await this.snapshot.renderModel(model);
   }
 
-  private makeCard({ id, service }: Shown): Widget {
+  private makeCard({ id, service, instance }: Shown): Widget {
     const { store, tr, open, newJob } = this.cts;
     const card = ReactWidget.create(
       <TranslatorContext.Provider value={tr}>
@@ -63,6 +69,7 @@ export class JobOutputWidget extends Panel implements IRenderMime.IRenderer {
             store={store}
             id={id}
             service={service}
+            {...(instance !== undefined && { instance })}
             open={open}
             newJob={newJob}
             onLoad={({ job }) => {

@@ -12,7 +12,7 @@ import { TranslatorContext } from "../components/context";
 import { GROUPINGS, type Grouping } from "../rules/groups";
 import { JobList } from "../store/list";
 import { jobsIcon } from "./icon";
-import { ICTS, SHOW_JOBS } from "./tokens";
+import { ICTS, OPEN_EXAMPLE, SHOW_JOBS } from "./tokens";
 
 const ID = "cts-jupyter:sidebar";
 const RANK = 220;
@@ -25,6 +25,7 @@ class Sidebar extends ReactWidget {
   constructor(
     private readonly cts: ICTS,
     private readonly setGrouping: (grouping: Grouping) => void,
+    private readonly learn: () => void,
   ) {
     super();
     const { service, stream } = cts.store;
@@ -55,6 +56,7 @@ class Sidebar extends ReactWidget {
           setGrouping={this.setGrouping}
           open={this.cts.open}
           newJob={this.cts.newJob}
+          learn={this.learn}
         />
       </TranslatorContext.Provider>
     );
@@ -85,10 +87,14 @@ export const sidebar: JupyterFrontEndPlugin<void> = {
       widget.grouping = grouping;
       widget.update();
     };
-    const widget = new Sidebar(cts, (grouping) => {
+    const keep = (grouping: Grouping): void => {
       show(grouping);
       void settings?.set("grouping", grouping);
-    });
+    };
+    const learn = (): void => {
+      void commands.execute(OPEN_EXAMPLE, { name: "quickstart" });
+    };
+    const widget = new Sidebar(cts, keep, learn);
     void registry?.load(ID).then((loaded) => {
       settings = loaded;
       const read = (): void => {

@@ -23,4 +23,5 @@ export const ICTS = new Token<ICTS>(
 /** Commands. */
 export const SHOW_JOBS = "cts:show-jobs";
 export const OPEN_JOB = "cts:open-job";
+export const OPEN_EXAMPLE = "cts:open-example";
 export const NEW_JOB = "cts:new-job";

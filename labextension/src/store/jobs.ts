@@ -10,6 +10,7 @@ import type {
   JobState,
   Reason,
   ResubmissionOutput,
+  Root,
   Submitted,
   Why,
 } from "../api/types";
@@ -79,6 +80,7 @@ export class JobStore implements StreamListener {
   private readonly recent = new Recent<string, JobView>(MAX_REMEMBERED);
   private readonly onStatusCallbacks = new Set<() => void>();
   private isListening = false;
+  private identity: Promise<string | undefined> | null = null;
 
   constructor(
     readonly service: IService,
@@ -92,6 +94,18 @@ export class JobStore implements StreamListener {
   /** The time by the service's clock, which jobs' times are by. */
   now(): number {
     return Date.now() + this.service.clockOffset;
+  }
+
+  /** The id of the service's records; undefined from a service that does not tell it. Rejects with ServiceError. */
+  instance(): Promise<string | undefined> {
+    this.identity ??= this.service.get<Root>("").then(
+      ({ instance }) => instance,
+      (error: unknown) => {
+        this.identity = null;
+        throw error;
+      },
+    );
+    return this.identity;
   }
 
   view(id: string): JobView {

@@ -145,7 +145,9 @@ def test_html_escapes_all_text():
 
 
 def test_output_names_its_job_to_jupyterlab():
-    assert card_reference(card()) == {"job": card().job_id, "service": "this Jupyter server"}
+    reference = {"job": card().job_id, "service": "this Jupyter server"}
+    assert card_reference(card()) == reference
+    assert card_reference(card(instance="one")) == reference | {"instance": "one"}
 
 
 def test_many_outputs_are_truncated():
