@@ -84,9 +84,10 @@ export function FilterMenu({ id, service, filter, setFilter, jobs, first, close 
           setFilter({ label });
         }}
       />
-      <label>
+      <label className="cts-filter-line">
         <span className="cts-filter-name">{tr.__("Site")}</span>
         <select
+          className="cts-filter-value"
           value={filter.site}
           onChange={(event) => {
             setFilter({ site: event.currentTarget.value });
@@ -138,9 +139,10 @@ interface TypedProps {
 function Typed({ label, value, offered, hint, set }: TypedProps): ReactNode {
   const id = useId();
   return (
-    <label>
+    <label className="cts-filter-line">
       <span className="cts-filter-name">{label}</span>
       <input
+        className="cts-filter-value"
         type="text"
         list={id}
         placeholder={hint}
@@ -160,9 +162,10 @@ function Typed({ label, value, offered, hint, set }: TypedProps): ReactNode {
 
 function Day({ label, value, set }: Pick<TypedProps, "label" | "value" | "set">): ReactNode {
   return (
-    <label>
+    <label className="cts-filter-line">
       <span className="cts-filter-name">{label}</span>
       <input
+        className="cts-filter-value"
         type="date"
         value={value}
         onChange={(event) => {
