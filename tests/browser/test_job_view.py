@@ -80,6 +80,8 @@ def test_a_live_log_is_followed_until_it_is_scrolled_up(lab, view, page, tmp_pat
     assert page.evaluate("window.hacked") is None
     shown.get_by_label("Find in the log").fill("020000")
     page.keyboard.press("Enter")
+    # The outputs are above it by now.
+    log.scroll_into_view_if_needed()
     expect(log.locator("mark").first).to_be_in_viewport(timeout=LONG)
     shot("log-found")
 
