@@ -137,7 +137,7 @@ export function ContainerStrip({ containers, chosen, choose, open, summary }: Pr
         <canvas ref={canvas} role="img" aria-label={summary} />
       </div>
       <div className="cts-strip-text" aria-hidden="true">
-        <span>{summary}</span> <span className="cts-faint">{text}</span>
+        <span className="cts-count">{summary}</span> <span className="cts-faint">{text}</span>
       </div>
     </div>
   );
