@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -71,6 +71,7 @@ class Job:
         self._ended = threading.Event()
         self._lost: CTSClientError | None = None
         self._display = CardDisplay(self._card)
+        self._watchers: list[Callable[[], None]] = []
         if self._state is not None and formatting.has_ended(self._state):
             self._ended.set()
 
@@ -120,6 +121,16 @@ class Job:
         return formatting.shown_state(str(self._state), self._counts or {})
 
     @property
+    def known_state(self) -> str:
+        """The state as it was last heard of, without a request; empty before the first."""
+        return self._shown_state if self._state else ""
+
+    @property
+    def known_counts(self) -> Mapping[str, int]:
+        """How many containers are in which state, as was last heard of."""
+        return self._counts or {}
+
+    @property
     def has_ended(self) -> bool:
         """Whether the state is final."""
         return formatting.has_ended(self.state)
@@ -127,7 +138,7 @@ class Job:
     @property
     def summary(self) -> JobPreview:
         """The job without its files, as it was last listed or as it is now."""
-        return self._summary or self.details
+        return self._summary or self._session.client.job_preview(self.id)
 
     @property
     def details(self) -> JobDetails:
@@ -333,6 +344,15 @@ class Job:
             self._unfollow()
             raise
 
+    def watch(self, watcher: Callable[[], None]) -> None:
+        """Follow the job, and call a function after each change, on any thread; it must return quickly. Raises CTSClientError."""
+        self._watchers.append(watcher)
+        self.follow()
+
+    def unwatch(self, watcher: Callable[[], None]) -> None:
+        """Call a function no more."""
+        self._watchers.remove(watcher)
+
     def try_to_follow(self) -> None:
         """Follow the job's events if the service answers now; whoever waits for the job or shows it tries again."""
         try:
@@ -369,6 +389,8 @@ class Job:
             self._finish()
         elif not self._session.connection.is_page_server:
             self._display.update_soon()
+        for watcher in list(self._watchers):
+            watcher()
 
     def on_lost(self, error: CTSClientError) -> None:
         """Stop following, as the service refuses the feed; ``wait`` raises the error."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -15,10 +14,10 @@ from IPython.display import display, update_display
 from cts_jupyter.client.transport import CTSClientError
 from cts_jupyter.notebook.card.card import MIME_TYPE, card_html, card_reference, card_text
 from cts_jupyter.notebook.card.data import CardData
+from cts_jupyter.notebook.throttle import Throttle
 
 log = logging.getLogger(__name__)
 
-_SECONDS_BETWEEN_UPDATES = 1.0
 _MAX_DISPLAYS = 20
 """The number of displays that are updated; older ones stay as they are."""
 
@@ -34,8 +33,7 @@ class CardDisplay:
         self._lock = threading.Lock()
         self._display_ids: deque[str] = deque(maxlen=_MAX_DISPLAYS)
         self._is_live = False
-        self._updated = 0.0
-        self._timer: threading.Timer | None = None
+        self._throttle = Throttle(self._update)
         self._shown_in: int | None = None
 
     def show(self, *, is_live: bool, is_result_too: bool) -> CardData | None:
@@ -61,7 +59,7 @@ class CardDisplay:
         with self._lock:
             if self.can_update:
                 self._display_ids.append(display_id)
-            self._updated = time.monotonic()
+        self._throttle.note_done()
         return card
 
     def _bundle(self, card: CardData) -> Mapping[str, object]:
@@ -73,25 +71,16 @@ class CardDisplay:
     def update_soon(self) -> None:
         """Update all displays now, or as soon as a second has passed since the last update."""
         with self._lock:
-            if not self._display_ids or self._timer is not None:
+            if not self._display_ids:
                 return
-            wait = self._updated + _SECONDS_BETWEEN_UPDATES - time.monotonic()
-            self._timer = threading.Timer(max(wait, 0), self._update)
-            self._timer.daemon = True
-            self._timer.start()
+        self._throttle.soon()
 
     def update_now(self) -> None:
         """Update all displays now, for the last time."""
-        with self._lock:
-            timer, self._timer = self._timer, None
-        if timer is not None:
-            timer.cancel()
-        self._update()
+        self._throttle.now()
 
     def _update(self) -> None:
         with self._lock:
-            self._timer = None
-            self._updated = time.monotonic()
             display_ids = list(self._display_ids)
         if not display_ids:
             return

@@ -31,10 +31,9 @@ from cts_jupyter.notebook.magics.context import Context
 from cts_jupyter.notebook.magics.why import explain
 from cts_jupyter.notebook.session import LATEST
 from cts_jupyter.notebook.table import Table
+from cts_jupyter.notebook.watch_list import WatchList
 
 _MAX_FAILED_LOGS = 5
-_MAX_CARDS = 5
-"""The number of jobs whose cards are shown while they are waited for."""
 FAILED = "failed"
 _UPDATED, _CREATED = "updated", "created"
 
@@ -145,26 +144,19 @@ def _configure_jobs(parser: CommandParser) -> None:
 
 
 def watch_jobs(jobs: Sequence[Job]) -> None:
-    """Show the jobs' cards until all have ended. Raises MagicError, which names those that did not complete.
+    """Show a job's card, or several jobs as one list, until all have ended. Raises MagicError, which names those that did not complete.
 
     Interrupting does not affect the jobs.
     """
-    shown = jobs[:_MAX_CARDS]
     try:
-        for job in shown:
-            job.show()
-        if len(jobs) > len(shown):
-            print(  # noqa: T201 - a note below the cards, while they are waited for
-                f"and {formatting.plural(len(jobs) - len(shown), 'job')} more; %cts status JOB shows one"
-            )
-        for job in jobs:
-            job.wait()
+        if len(jobs) == 1:
+            _watch_card(jobs[0])
+        else:
+            _watch_list(jobs)
     except KeyboardInterrupt:
         raise MagicError(
-            "You stopped watching; the jobs go on, and their cards with them. %cts cancel JOB would stop one"
+            "You stopped watching; the jobs go on. %cts cancel JOB would stop one"
         ) from None
-    for job in shown:
-        job.show_end()
     bad = [job for job in jobs if job.state != JobState.COMPLETE]
     if bad:
         named = formatting.name_some(
@@ -176,6 +168,21 @@ def watch_jobs(jobs: Sequence[Job]) -> None:
         raise MagicError(
             f"{len(bad)} of {formatting.plural(len(jobs), 'job')} not complete: {named}. %cts why {formatting.short_id(bad[0].id)} says more"
         )
+
+
+def _watch_card(job: Job) -> None:
+    job.show()
+    job.wait()
+    job.show_end()
+
+
+def _watch_list(jobs: Sequence[Job]) -> None:
+    shown = WatchList(jobs)
+    try:
+        for job in jobs:
+            job.wait()
+    finally:
+        shown.close()
 
 
 def _run_watch(context: Context, options: argparse.Namespace) -> None:
@@ -286,7 +293,7 @@ COMMANDS = (
     Command("methods", "write a paragraph on a job for a paper", _configure_job, _run_methods),
     Command(
         "watch", "wait for jobs; fails when one did not complete", _configure_jobs, _run_watch,
-        details="Interrupting leaves the jobs alone.",
+        details="Several jobs are one list. Interrupting leaves the jobs alone.",
     ),
     Command("cancel", "stop jobs", _configure_cancel, _run_cancel),
     Command("logs", "show what a container wrote", _configure_logs, _run_logs),

@@ -9,9 +9,7 @@ import pytest
 
 from cts_jupyter.client import search
 from cts_jupyter.notebook import last_submission
-from cts_jupyter.notebook.errors import MagicError
 from cts_jupyter.notebook.job import Job
-from cts_jupyter.notebook.magics.jobs import watch_jobs
 
 ASKED = "--memory 50MB --runtime 1m"
 
@@ -305,31 +303,17 @@ def _wait_for_output(job):
         pass
 
 
-class FakeJob:
-    """A job that has ended; its card is a line."""
-
-    def __init__(self, number, state):
-        self.id, self.state = f"{number:08}-x", state
-
-    def show(self):
-        print(self.id)
-
-    def wait(self):
-        pass
-
-    def show_end(self):
-        print(self.id)
-
-
-def test_watch_of_many_jobs_shows_the_cards_of_some(capsys):
-    watch_jobs([FakeJob(number, "complete") for number in range(60)])
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 11
-    assert "and 55 jobs more; %cts status JOB shows one" in lines
-    with pytest.raises(MagicError) as refusal:
-        watch_jobs([FakeJob(number, "error") for number in range(60)])
-    assert "60 of 60 jobs not complete: job 00000000 (failed), " in str(refusal.value)
-    assert " and 55 more. %cts why 00000000 says more" in str(refusal.value)
-    capsys.readouterr()
-    watch_jobs([FakeJob(1, "complete")])
-    assert "more" not in capsys.readouterr().out
+@pytest.mark.slow
+def test_watch_of_several_jobs_is_one_list_that_ends_with_a_summary(shell, submit):
+    jobs = [
+        submit("ok /output_files/o_<n>", options=f"-n 3 --overwrite {one}")
+        for one in ("", "--cpus 1")
+    ]
+    ran = shell.run(f"%cts watch {jobs[0].id} {jobs[1].id}")
+    assert ran.error is None, ran.out
+    last = ran.out.splitlines()
+    assert last[-1] == "2 jobs: 2 done"
+    assert last[-2].split()[:5] == [jobs[1].id[:8], "Done", "3", "of", "3"]
+    bad = submit("fail /output_files/o", options="--overwrite")
+    said = shell.refusal(f"%cts watch {jobs[0].id} {bad.id}")
+    assert said.startswith(f"1 of 2 jobs not complete: job {bad.id[:8]} (failed)")
