@@ -14,7 +14,7 @@ SYNC := $(UV) sync --locked --inexact --quiet
 # What the JupyterLab extension is built from, and where to. Node is the environment's own.
 EXTENSION := cts_jupyter/labextension
 EXTENSION_SOURCES := $(shell find labextension/src labextension/style labextension/schema -type f) cts_jupyter/states.json \
-  $(addprefix labextension/,package.json yarn.lock rspack.config.js)
+  $(addprefix labextension/,package.json yarn.lock rspack.config.js build_widget.mjs)
 INSTALLED := labextension/node_modules
 JLPM := cd labextension && PATH="$(abspath $(BIN)):$$PATH" jlpm
 
@@ -98,4 +98,4 @@ bench: $(VENV)/.dev
 	@for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
 
 clean:
-	rm -rf $(VENV) $(EXTENSION) $(INSTALLED) .cache dist docs/_build .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis test-results
+	rm -rf $(VENV) $(EXTENSION) cts_jupyter/widgets $(INSTALLED) .cache dist docs/_build .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis test-results

@@ -1,4 +1,4 @@
-"""Builds the JupyterLab extension into the package, where that was not done before and Node is at hand."""
+"""Builds the JupyterLab extension and the widgets' component into the package, where that was not done before and Node is at hand."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 _BUILT = "cts_jupyter/labextension"
+_WIDGETS = "cts_jupyter/widgets/static"
 _INSTALLED = "share/jupyter/labextensions/cts-jupyter"
 _COMMANDS = (("jlpm", "workspaces", "focus", "--production"), ("jlpm", "build"))
 
@@ -19,7 +20,10 @@ class LabExtensionHook(BuildHookInterface[Any]):
 
     @property
     def _is_built(self) -> bool:
-        return Path(self.root, _BUILT, "package.json").exists()
+        return (
+            Path(self.root, _BUILT, "package.json").exists()
+            and Path(self.root, _WIDGETS, "panel.js").exists()
+        )
 
     def dependencies(self) -> list[str]:
         """Return what the build needs in its environment."""
@@ -34,7 +38,7 @@ class LabExtensionHook(BuildHookInterface[Any]):
             self._build()
         if not self._is_built:
             return
-        build_data["artifacts"].append(f"/{_BUILT}")
+        build_data["artifacts"] += [f"/{_BUILT}", f"/{_WIDGETS}"]
         if self.target_name == "wheel":
             build_data["shared_data"][_BUILT] = _INSTALLED
 
@@ -47,5 +51,5 @@ class LabExtensionHook(BuildHookInterface[Any]):
         except (OSError, subprocess.CalledProcessError) as e:
             self.app.display_warning(
                 f"The JupyterLab extension is left out, since it cannot be built here ({e}). Notebooks show jobs as "
-                "snapshots instead of live cards. With Node on the path, or from a released wheel, it is there."
+                "snapshots instead of live cards, and have no panel. With Node on the path, or from a released wheel, it is there."
             )

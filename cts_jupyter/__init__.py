@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cts_jupyter.notebook.functions import check, job, jobs, submit
     from cts_jupyter.notebook.job import Job
     from cts_jupyter.notebook.output_folder import OutputFolderError
+    from cts_jupyter.notebook.panel import Panel, PanelError, panel
     from cts_jupyter.notebook.serialize import SerializeError
     from cts_jupyter.notebook.session import JobReferenceError, Session, current_session
     from cts_jupyter.notebook.table import Table
@@ -37,6 +38,8 @@ __all__ = [
     "MagicError",
     "NoConnectionError",
     "OutputFolderError",
+    "Panel",
+    "PanelError",
     "ResubmitError",
     "SerializeError",
     "Session",
@@ -47,6 +50,7 @@ __all__ = [
     "current_session",
     "job",
     "jobs",
+    "panel",
     "submit",
 ]
 
@@ -61,6 +65,8 @@ _MODULES = {
     "MagicError": "cts_jupyter.notebook.errors",
     "NoConnectionError": "cts_jupyter.discovery",
     "OutputFolderError": "cts_jupyter.notebook.output_folder",
+    "Panel": "cts_jupyter.notebook.panel",
+    "PanelError": "cts_jupyter.notebook.panel",
     "ResubmitError": "cts_jupyter.client.resubmit",
     "SerializeError": "cts_jupyter.notebook.serialize",
     "Session": "cts_jupyter.notebook.session",
@@ -71,6 +77,7 @@ _MODULES = {
     "current_session": "cts_jupyter.notebook.session",
     "job": "cts_jupyter.notebook.functions",
     "jobs": "cts_jupyter.notebook.functions",
+    "panel": "cts_jupyter.notebook.panel",
     "submit": "cts_jupyter.notebook.functions",
 }
 """The module that defines each public name."""

@@ -46,9 +46,19 @@ export default tseslint.config(
     },
   },
   {
-    files: ["src/**"],
+    files: ["src/**/*.ts", "src/**/*.tsx"],
     ignores: ["src/lab/**"],
     rules: { "@typescript-eslint/no-restricted-imports": ["error", { patterns: [ofLab] }] },
+  },
+  {
+    files: ["src/widget/loader.js"],
+    languageOptions: {
+      globals: Object.fromEntries(["Blob", "URL", "clearTimeout", "setTimeout"].map((name) => [name, false])),
+    },
+  },
+  {
+    files: ["build_widget.mjs"],
+    languageOptions: { globals: { URL: false } },
   },
   {
     files: ["rspack.config.js"],

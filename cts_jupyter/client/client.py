@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from cts_jupyter.client.api.admin import AdminEndpoints
+from cts_jupyter.client.api.base import drop_none
 from cts_jupyter.client.api.files import FileEndpoints
 from cts_jupyter.client.api.jobs import JobEndpoints
 from cts_jupyter.client.api.listing import ListingEndpoints
@@ -66,6 +68,32 @@ class CTSClient(ServiceEndpoints, ListingEndpoints, JobEndpoints, FileEndpoints,
     def admin(self) -> AdminEndpoints:
         """The endpoints for admins."""
         return AdminEndpoints(self._transport)
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, Any] | None = None,
+        body: object = None,
+        key: str | None = None,
+    ) -> Any:  # noqa: ANN401 - any JSON
+        """Send a request as it is, and return the answer's JSON; ``key`` is its idempotency key."""
+        return self._transport.json(
+            method,
+            path,
+            params=query,
+            headers=drop_none(**{"Idempotency-Key": key}),
+            **drop_none(json=body),
+        )
+
+    @contextmanager
+    def pieces(
+        self, path: str, *, query: Mapping[str, Any] | None = None
+    ) -> Iterator[tuple[Mapping[str, str], Iterator[bytes]]]:
+        """Send a request, and return the headers of the answer, and its bytes as they come."""
+        with self._transport.stream("GET", path, params=query) as response:
+            yield response.headers, self._transport.pieces(response)
 
     def close(self) -> None:
         """Close every connection."""

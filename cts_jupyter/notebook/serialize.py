@@ -13,7 +13,7 @@ import yaml
 from cts_core.placeholders import format_arguments, format_placeholder
 from cts_core.worker.units import format_exact_size
 from cts_jupyter.formatting import format_brief_duration, parse_duration
-from cts_jupyter.notebook.placeholders import parse_arguments, quote_word
+from cts_jupyter.notebook.placeholders import ArgumentsError, parse_arguments, quote_word
 from cts_jupyter.notebook.tsv import format_tsv
 
 Body = Mapping[str, Any]
@@ -149,7 +149,12 @@ def as_line(body: Body, *, tsv: Path | None = None, sources: Sequence[str] | Non
 def _yaml_args(args: Sequence[Any]) -> list[Any]:
     """Return arguments as the words of a line if those parse to the same, else unchanged."""
     words = format_arguments(args)
-    return words if parse_arguments(words).args == list(args) else list(args)
+    try:
+        is_same = parse_arguments(words).args == list(args)
+    except ArgumentsError:
+        # Of a draft, which may hold what no container can be given.
+        is_same = False
+    return words if is_same else list(args)
 
 
 def _escape(tree: object) -> object:

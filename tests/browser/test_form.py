@@ -32,6 +32,7 @@ def new_job(lab: LabHarness, page: Page) -> Callable[[], Locator]:
 
 def fill(form: Locator, folder: str) -> None:
     """Fill in a job of the tests' tool that ends at once."""
+    form.get_by_role("button", name="Write paths").click()
     form.get_by_label("Paths of files, one a line").fill(PATHS)
     form.get_by_label("Image").fill("host/tool:latest")
     form.get_by_role("button", name="+ Text").click()

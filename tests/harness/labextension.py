@@ -9,11 +9,12 @@ from tests.services.server import MissingError
 
 SOURCES = ROOT / "labextension"
 BUILT = ROOT / "cts_jupyter" / "labextension"
+WIDGETS = ROOT / "cts_jupyter" / "widgets" / "static"
 
 
 def built_labextension() -> Path:
     """Return the folder of the built extension. Raises MissingError."""
-    if not (BUILT / "package.json").exists():
+    if not (BUILT / "package.json").exists() or not (WIDGETS / "panel.js").exists():
         raise MissingError("The JupyterLab extension is not built: make labextension builds it")
     return BUILT
 

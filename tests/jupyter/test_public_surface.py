@@ -22,6 +22,8 @@ NAMES = [
     "MagicError",
     "NoConnectionError",
     "OutputFolderError",
+    "Panel",
+    "PanelError",
     "ResubmitError",
     "SerializeError",
     "Session",
@@ -32,6 +34,7 @@ NAMES = [
     "current_session",
     "job",
     "jobs",
+    "panel",
     "submit",
 ]
 DEFINED = [name for name in NAMES if name != "__version__"]

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.labextension import BUILT, SOURCES, built_labextension, read_files
+from tests.harness.labextension import BUILT, SOURCES, WIDGETS, built_labextension, read_files
 from tests.harness.paths import ROOT
 from tests.services.server import or_skip
 
+STATIC = "cts_jupyter/widgets/static/"
 SHARED = "data/share/jupyter/labextensions/cts-jupyter/"
 
 
@@ -73,6 +74,8 @@ def test_another_build_elsewhere_gives_the_same_bytes(built: Path, tmp_path: Pat
         check=True,
         capture_output=True,
     )
+    subprocess.run(["node", sources / "build_widget.mjs"], env={"PATH": path}, check=True)
+    assert read_files(tmp_path / STATIC) == read_files(WIDGETS)
     again = read_files(tmp_path / "cts_jupyter" / "labextension")
     assert again.keys() == read_files(built).keys(), "make labextension builds what is stale"
     assert again == read_files(built)
@@ -94,11 +97,18 @@ def test_wheel_and_sdist_hold_what_was_built(built: Path, tmp_path: Path):
             for name in archive.namelist()
             if SHARED in name
         }
+        packed = {
+            name.removeprefix(STATIC): archive.read(name)
+            for name in archive.namelist()
+            if name.startswith(STATIC)
+        }
     assert shared == read_files(built)
+    assert packed == read_files(WIDGETS)
     (sdist,) = tmp_path.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {str((BUILT / name).relative_to(ROOT)) for name in read_files(built)} <= names
+    assert {f"{STATIC}{name}" for name in packed} <= names
     assert {"hatch_build.py", "labextension/yarn.lock", "labextension/src/lab/index.ts"} <= names
     assert not [name for name in names if "node_modules" in name]
 

@@ -20,7 +20,16 @@ from cts_jupyter.discovery import NoConnectionError
 from cts_jupyter.formatting import printable, unknown
 from cts_jupyter.notebook.errors import MagicError
 from cts_jupyter.notebook.last_submission import submitting
-from cts_jupyter.notebook.magics import checksums, examples, files, jobs, refdata, service, submit
+from cts_jupyter.notebook.magics import (
+    checksums,
+    examples,
+    files,
+    jobs,
+    panel,
+    refdata,
+    service,
+    submit,
+)
 from cts_jupyter.notebook.magics.command import Command, split_arguments
 from cts_jupyter.notebook.magics.context import Context
 from cts_jupyter.notebook.magics.expansion import Namespace, expand_words, split_words
@@ -29,6 +38,7 @@ from cts_jupyter.notebook.output_folder import OutputFolderError
 
 _COMMANDS = (
     *submit.COMMANDS,
+    *panel.COMMANDS,
     *jobs.COMMANDS,
     *files.COMMANDS,
     *checksums.COMMANDS,

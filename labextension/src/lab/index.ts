@@ -13,6 +13,7 @@ import { examples } from "./examples";
 import { form } from "./form";
 import { MIME_TYPE, JobOutputWidget } from "./mime";
 import { notify } from "./notify";
+import { page } from "./page";
 import { sidebar } from "./sidebar";
 import { status } from "./status";
 import { ICTS, NEW_JOB, OPEN_JOB } from "./tokens";
@@ -60,4 +61,4 @@ const mime: JupyterFrontEndPlugin<void> = {
   },
 };
 
-export default [service, mime, sidebar, view, form, status, notify, examples];
+export default [service, mime, sidebar, view, form, page, status, notify, examples];

@@ -2,7 +2,7 @@
 
 import type { ErrorEnvelope } from "../api/types";
 import { ServiceError, isAbort } from "./errors";
-import { join } from "../rules/bytes";
+import { readFirst, readLast } from "./body";
 import { Description } from "./description";
 import type { Bytes, Extent, IService, Query } from "./port";
 
@@ -140,36 +140,4 @@ function withJson(body: unknown, headers: Record<string, string> = {}): RequestI
 
 function bodyOf(response: Response): ReadableStream<Uint8Array> {
   return response.body ?? new Blob([]).stream();
-}
-
-async function readFirst(body: ReadableStream<Uint8Array>, limit: number): Promise<Omit<Bytes, "header">> {
-  const reader = body.getReader();
-  const pieces: Uint8Array[] = [];
-  let length = 0;
-  while (length <= limit) {
-    const { done, value } = await reader.read();
-    if (done) return { bytes: join(pieces), isWhole: true };
-    pieces.push(value);
-    length += value.length;
-  }
-  await reader.cancel();
-  return { bytes: join(pieces).slice(0, limit), isWhole: false };
-}
-
-async function readLast(body: ReadableStream<Uint8Array>, limit: number): Promise<Omit<Bytes, "header">> {
-  const reader = body.getReader();
-  const pieces: Uint8Array[] = [];
-  let length = 0;
-  let isWhole = true;
-  for (;;) {
-    const { done, value } = await reader.read();
-    if (done) return { bytes: join(pieces).slice(-limit), isWhole: isWhole && length <= limit };
-    pieces.push(value);
-    length += value.length;
-    for (let [first] = pieces; first && length - first.length >= limit; [first] = pieces) {
-      pieces.shift();
-      length -= first.length;
-      isWhole = false;
-    }
-  }
 }

@@ -163,7 +163,7 @@ function TreeRow({ row, tabIndex, files, base, onClick }: RowProps): ReactNode {
       aria-expanded={row.kind === "folder" ? row.isOpen : undefined}
       title={row.kind === "rest" ? undefined : row.path}
       data-kind={row.kind}
-      style={{ paddingInlineStart: `${row.level - 1}em` }}
+      style={{ paddingInlineStart: `${row.level - 0.5}em` }}
       onClick={(event) => {
         onClick(row, event);
       }}

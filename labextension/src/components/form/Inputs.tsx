@@ -1,22 +1,78 @@
-import { type ReactNode, useId, useState } from "react";
+import { type ReactNode, useEffect, useId, useState } from "react";
 
 import { type Pasted, formatPaths, readPaths } from "../../rules/paste";
 import { number } from "../../rules/words";
-import type { DraftStore } from "../../store/draft";
+import type { EventStream } from "../../service/stream";
+import { type DraftStore, isFrozen } from "../../store/draft";
 import { useDraft, useTranslator } from "../context";
+import { FileChooser } from "../files/FileChooser";
+import { type FilesModel, makeFiles } from "../files/model";
 import { usePlace } from "./fields";
 
-/** The input files of a draft. */
-export function Inputs({ store }: { store: DraftStore }): ReactNode {
-  const { draft } = useDraft(store);
-  return (
-    <PastePaths
-      pasted={{ paths: draft.files, details: draft.details }}
-      onChange={({ paths, details }) => {
-        store.change({ files: paths, details });
-      }}
-    />
+interface InputsProps {
+  store: DraftStore;
+  /** Tells how far checksums are. */
+  stream: EventStream;
+}
+
+/** The input files of a draft: chosen, or written as paths. */
+export function Inputs({ store, stream }: InputsProps): ReactNode {
+  const tr = useTranslator();
+  const { draft, sent } = useDraft(store);
+  const [isWriting, setWriting] = useState(false);
+  const [files] = useState(() => makeFiles(store.service, stream));
+  useEffect(() => {
+    if (!isSame(draft.files, pathsOf(files))) files.selection.setPaths(draft.files);
+  }, [draft.files, files]);
+  useEffect(
+    () =>
+      files.selection.watch(() => {
+        const paths = pathsOf(files);
+        if (!isSame(store.view.draft.files, paths)) store.change({ files: paths });
+      }),
+    [store, files],
   );
+  const { control, faults } = usePlace(["input_files"]);
+  const choice = (name: string, isWritten: boolean): ReactNode => (
+    <button
+      type="button"
+      aria-pressed={isWritten === isWriting}
+      onClick={() => {
+        setWriting(isWritten);
+      }}
+    >
+      {name}
+    </button>
+  );
+  return (
+    <>
+      <div className="cts-adds">
+        {choice(tr.__("Browse"), false)}
+        {choice(tr.__("Write paths"), true)}
+      </div>
+      {isWriting || isFrozen(sent) ? (
+        <PastePaths
+          pasted={{ paths: draft.files, details: draft.details }}
+          onChange={({ paths, details }) => {
+            store.change({ files: paths, details });
+          }}
+        />
+      ) : (
+        <div data-place={control["data-place"]} tabIndex={-1}>
+          <FileChooser files={files} />
+          {faults}
+        </div>
+      )}
+    </>
+  );
+}
+
+function pathsOf({ selection }: FilesModel): string[] {
+  return selection.view.files.map(({ path }) => path);
+}
+
+function isSame(some: readonly string[], others: readonly string[]): boolean {
+  return some.length === others.length && some.every((path, index) => path === others[index]);
 }
 
 interface PastePathsProps {

@@ -4,6 +4,7 @@ import type { Fault } from "../../rules/problems";
 import { toNumber, toSubmission } from "../../rules/spec";
 import { shortId } from "../../rules/words";
 import { findImage } from "../../store/catalogue";
+import type { EventStream } from "../../service/stream";
 import { type DraftStore, isFrozen } from "../../store/draft";
 import type { JobStore } from "../../store/jobs";
 import { JobCard } from "../JobCard";
@@ -39,7 +40,7 @@ export function Panel({ draft: store, jobs, service, open }: PanelProps): ReactN
       {sent.phase === "done" ? (
         <Submitted store={store} sent={sent} jobs={jobs} service={service} open={open} />
       ) : (
-        <Form store={store} />
+        <Form store={store} stream={jobs.stream} />
       )}
     </div>
   );
@@ -80,7 +81,7 @@ function Submitted({ store, sent: { jobId, wasLost }, jobs, service, open }: Sub
   );
 }
 
-function Form({ store }: { store: DraftStore }): ReactNode {
+function Form({ store, stream }: { store: DraftStore; stream: EventStream }): ReactNode {
   const tr = useTranslator();
   const form = useRef<HTMLFormElement>(null);
   const { draft, faults, catalogue, check, sent, isOffline } = useDraft(store);
@@ -125,7 +126,7 @@ function Form({ store }: { store: DraftStore }): ReactNode {
         <div className="cts-columns">
           <fieldset className="cts-column" disabled={isFrozen(sent)} aria-label={tr.__("What runs")}>
             <Part title={tr.__("Inputs")}>
-              <Inputs store={store} />
+              <Inputs store={store} stream={stream} />
             </Part>
             <Part title={tr.__("Tool")}>
               <ImagePicker store={store} />

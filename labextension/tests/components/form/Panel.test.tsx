@@ -50,6 +50,7 @@ async function show(draft: Draft = EMPTY_DRAFT): Promise<HTMLElement> {
   });
   const form = document.querySelector("form");
   if (!form) throw new Error("There is no form");
+  fireEvent.click(screen.getByText("Write paths"));
   return form;
 }
 

@@ -1,0 +1,193 @@
+// A CTS that the page does not reach, asked through the kernel: where there is no Jupyter server in reach, or another one.
+
+import type { ErrorDetail } from "../api/types";
+import { Description } from "./description";
+import { ServiceError } from "./errors";
+import { readFirst, readLast } from "./body";
+import type { Bytes, Extent, IService, Query } from "./port";
+
+/** What a widget's model is to this: messages to and from the kernel. */
+export interface Channel {
+  send(content: unknown): void;
+  on(event: "msg:custom", callback: (content: unknown, buffers: readonly DataView[]) => void): void;
+}
+
+interface Refusal {
+  status: number;
+  message: string;
+  appcode?: number;
+  detail?: Partial<ErrorDetail>;
+}
+type Reply = { id: string } & (
+  | { cts: "answer"; body: unknown }
+  | { cts: "refused"; error: Refusal }
+  | { cts: "piece"; headers?: Record<string, string> }
+  | { cts: "end" }
+);
+/** The first piece is empty, and has the headers of the answer. */
+type Piece = (bytes: Uint8Array, headers?: Record<string, string>) => void;
+interface Opened {
+  body: ReadableStream<Uint8Array>;
+  headers: Record<string, string>;
+}
+interface Waiting {
+  piece?: Piece;
+  done: (body: unknown) => void;
+  failed: (error: ServiceError) => void;
+}
+
+let count = 0;
+
+export class KernelService implements IService {
+  readonly clockOffset = 0;
+  private readonly waiting = new Map<string, Waiting>();
+  // All pages of a kernel hear what it answers to one of them.
+  private readonly name = Math.random().toString(36).slice(2);
+  private readonly description = new Description(() => this.get("openapi.json"));
+
+  constructor(
+    readonly root: string,
+    private readonly channel: Channel,
+  ) {
+    channel.on("msg:custom", (content, buffers) => {
+      this.receive(content as Reply, buffers);
+    });
+  }
+
+  /** No link leads through a kernel. */
+  url(path: string): string {
+    return `#${path}`;
+  }
+
+  get<T>(path: string, query?: Query, signal?: AbortSignal): Promise<T> {
+    return this.ask("GET", path, { query }, signal) as Promise<T>;
+  }
+
+  async put(path: string, body?: unknown): Promise<void> {
+    await this.ask("PUT", path, { body });
+  }
+
+  async delete(path: string): Promise<void> {
+    await this.ask("DELETE", path);
+  }
+
+  post<T>(path: string, body: unknown, key?: string): Promise<T> {
+    return this.ask("POST", path, { body, key }) as Promise<T>;
+  }
+
+  knows(method: string, path: string, parameter?: string): Promise<boolean> {
+    return this.description.knows(method, path, parameter);
+  }
+
+  async read(path: string, query: Query, { limit, keep, signal }: Extent): Promise<Bytes> {
+    const { body, headers } = await this.open(path, query, signal);
+    const found = keep === "first" ? await readFirst(body, limit) : await readLast(body, limit);
+    return { ...found, header: (name) => headers[name.toLowerCase()] ?? null };
+  }
+
+  async events(after: string | undefined, signal: AbortSignal): Promise<ReadableStream<Uint8Array>> {
+    return (await this.open("events", { after }, signal)).body;
+  }
+
+  private open(path: string, query: Query, signal?: AbortSignal): Promise<Opened> {
+    const cancel = new AbortController();
+    const either = signal ? AbortSignal.any([signal, cancel.signal]) : cancel.signal;
+    return new Promise((resolve, reject) => {
+      const body = new ReadableStream<Uint8Array>({
+        start: (controller) => {
+          this.ask("GET", path, { query }, either, (bytes, headers) => {
+            if (headers) resolve({ body, headers });
+            if (bytes.length) controller.enqueue(bytes);
+          }).then(
+            () => {
+              controller.close();
+            },
+            (error: unknown) => {
+              reject(error instanceof Error ? error : new Error(String(error)));
+              if (!cancel.signal.aborted) controller.error(error);
+            },
+          );
+        },
+        cancel: () => {
+          cancel.abort();
+        },
+      });
+    });
+  }
+
+  private ask(
+    method: string,
+    path: string,
+    options: { query?: Query | undefined; body?: unknown; key?: string | undefined } = {},
+    signal?: AbortSignal,
+    piece?: Piece,
+  ): Promise<unknown> {
+    const id = `${this.name}-${(count += 1)}`;
+    const [name, inPath] = path.split("?");
+    const query = { ...Object.fromEntries(new URLSearchParams(inPath)), ...options.query };
+    return new Promise((resolve, reject) => {
+      const end = (): void => {
+        this.waiting.delete(id);
+        signal?.removeEventListener("abort", abort);
+      };
+      const abort = (): void => {
+        end();
+        this.channel.send({ cts: "stop", id });
+        reject(new DOMException("", "AbortError"));
+      };
+      if (signal?.aborted) {
+        abort();
+        return;
+      }
+      signal?.addEventListener("abort", abort);
+      this.waiting.set(id, {
+        ...(piece && { piece }),
+        done: (body) => {
+          end();
+          resolve(body);
+        },
+        failed: (error) => {
+          end();
+          reject(error);
+        },
+      });
+      const { body, key } = options;
+      this.channel.send({
+        cts: "ask",
+        id,
+        method,
+        path: name,
+        query,
+        body,
+        key,
+        in_pieces: piece !== undefined,
+      });
+    });
+  }
+
+  private receive(reply: Reply, buffers: readonly DataView[]): void {
+    const waiting = this.waiting.get(reply.id);
+    if (!waiting) return;
+    switch (reply.cts) {
+      case "answer":
+        waiting.done(reply.body);
+        break;
+      case "end":
+        waiting.done(null);
+        break;
+      case "refused": {
+        const { status, message, appcode, detail } = reply.error;
+        waiting.failed(new ServiceError(status, message, appcode, detail));
+        break;
+      }
+      case "piece": {
+        const [bytes] = buffers;
+        waiting.piece?.(
+          bytes ? new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength) : new Uint8Array(),
+          reply.headers,
+        );
+        break;
+      }
+    }
+  }
+}

@@ -1,0 +1,126 @@
+import { afterEach, beforeEach, expect, it, vi } from "vitest";
+
+import { digestOf, keyOf } from "../../src/rules/digest";
+import { DraftStore } from "../../src/store/draft";
+import { type Model, bind } from "../../src/widget/binding";
+import { ScriptedService } from "../service/scripted";
+
+type Sent = Record<string, unknown> & { cts: string };
+
+/** A widget's model whose kernel is the test. */
+class FakeModel implements Model {
+  readonly traits: Record<string, unknown> = {
+    _spec: {},
+    _digest: digestOf([]),
+    _job_id: "",
+    checked: null,
+  };
+  readonly sent: Sent[] = [];
+  private readonly callbacks = new Map<
+    string,
+    ((content: unknown, buffers: readonly DataView[]) => void)[]
+  >();
+
+  get(name: string): unknown {
+    return this.traits[name];
+  }
+
+  set(name: string, value: unknown): void {
+    this.traits[name] = value;
+  }
+
+  save_changes(): void {
+    // The test reads the traits.
+  }
+
+  send(content: unknown): void {
+    this.sent.push(content as Sent);
+  }
+
+  on(event: string, callback: (content: unknown, buffers: readonly DataView[]) => void): void {
+    this.callbacks.set(event, [...(this.callbacks.get(event) ?? []), callback]);
+  }
+
+  tell(content: unknown): void {
+    for (const callback of this.callbacks.get("msg:custom") ?? []) callback(content, []);
+  }
+
+  change(name: string, value: unknown): void {
+    this.traits[name] = value;
+    for (const callback of this.callbacks.get(`change:${name}`) ?? []) callback(undefined, []);
+  }
+}
+
+let model: FakeModel;
+let draft: DraftStore;
+beforeEach(() => {
+  vi.useFakeTimers();
+  model = new FakeModel();
+  draft = new DraftStore(new ScriptedService());
+});
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+const settle = (): Promise<unknown> => vi.advanceTimersByTimeAsync(200);
+
+it("fills in what the notebook gave, and tells what the form makes of it", async () => {
+  model.traits["_spec"] = { image: "host/tool", params: { args: ["x"] }, memory: 2_000_000_000 };
+  bind(model, draft);
+  expect(draft.view.draft).toMatchObject({ image: "host/tool", memory: { amount: "2", unit: "GB" } });
+  await settle();
+  expect(model.traits["_spec"]).toMatchObject({ image: "host/tool", memory: 2_000_000_000, cpus: 1 });
+  expect(model.traits["_spec"]).not.toHaveProperty("input_files");
+});
+
+it("takes what the notebook sets, and no echo of its own", async () => {
+  bind(model, draft);
+  model.change("_spec", { image: "host/other", params: {} });
+  expect(draft.view.draft.image).toBe("host/other");
+  await settle();
+  const before = draft.view.draft;
+  model.change("_spec", JSON.parse(JSON.stringify(model.traits["_spec"])));
+  expect(draft.view.draft).toBe(before);
+});
+
+it("asks for files by their digest, and takes them with what is known of them", () => {
+  bind(model, draft);
+  const entries = ["b/1", { file: "b/2", data_id: "two" }];
+  model.change("_digest", digestOf(entries.map(keyOf)));
+  expect(model.sent).toEqual([{ cts: "files?" }]);
+  model.tell({ cts: "files", files: entries });
+  expect(draft.view.draft.files).toEqual(["b/1", "b/2"]);
+  expect(draft.view.draft.details["b/2"]).toEqual({ data_id: "two" });
+});
+
+it("tells only which files were added and removed", async () => {
+  bind(model, draft);
+  draft.change({ files: ["b/1", "b/2"] });
+  await settle();
+  const first = digestOf(["b/1", "b/2"].map(keyOf));
+  expect(model.traits["_digest"]).toBe(first);
+  model.sent.length = 0;
+  draft.change({ files: ["b/2", "b/3"] });
+  await settle();
+  expect(model.sent).toEqual([
+    {
+      cts: "files",
+      base: first,
+      digest: digestOf(["b/2", "b/3"].map(keyOf)),
+      removed: [keyOf("b/1")],
+      added: ["b/3"],
+    },
+  ]);
+  model.tell({ cts: "files?" });
+  expect(model.sent.at(-1)).toMatchObject({ base: digestOf([]), removed: [], added: ["b/2", "b/3"] });
+});
+
+it("shows a job that the notebook sets, and tells of one that was submitted", async () => {
+  bind(model, draft);
+  model.change("_job_id", "job-1");
+  expect(draft.view.sent).toMatchObject({ phase: "done", jobId: "job-1" });
+  await settle();
+  expect(model.traits["_job_id"]).toBe("job-1");
+  model.change("_spec", { image: "host/next", params: {} });
+  expect(draft.view).toMatchObject({ sent: { phase: "ready" }, draft: { image: "host/next" } });
+});

@@ -1,0 +1,119 @@
+"""The form and its files in a real JupyterLab: browsed, chosen, and as a widget, also by the kernel alone."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from tests.harness.browser import LAB_TOKEN, LONG, LabHarness, expect_state
+from tests.harness.labextension import SOURCES
+
+AXE = SOURCES / "node_modules" / "axe-core" / "axe.min.js"
+PANEL = (
+    "p = cts_jupyter.panel({options}image='host/tool:latest', files=['data/in/0.txt'], memory='50MB', runtime='5m', "
+    "output_dir='data/out/{name}/', params=dict(args=['work', '0.1', dict(type='container_number', "
+    "container_num_prefix='/output_files/o_', container_num_suffix='.txt')])); p"
+)
+
+
+def show(name: str, options: str = "") -> str:
+    return "import cts_jupyter\n" + PANEL.format(name=name, options=options)
+
+
+def execute(page: Page, code: str) -> str:
+    """Run code in the notebook's kernel, and return what it prints."""
+    return page.evaluate(
+        """async code => {
+            const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+            const future = kernel.requestExecute({code});
+            let text = '';
+            future.onIOPub = ({content}) => { text += content.text ?? content.traceback?.join('\\n') ?? ''; };
+            await future.done;
+            return text;
+        }""",
+        code,
+    )
+
+
+def expect_printed(page: Page, expression: str, value: object) -> None:
+    """Expect the value of an expression in the kernel, once the page has told it."""
+    for _ in range(100):
+        printed = execute(page, f"import json; print(json.dumps({expression}))")
+        if printed.strip() == json.dumps(value):
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError(f"{expression} is {printed}, not {value!r}")
+
+
+def item(panel: Locator, name: str) -> Locator:
+    return panel.get_by_role("treeitem", name=name)
+
+
+@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+def test_files_are_browsed_and_chosen(lab: LabHarness, page, shot, theme):
+    page.goto(f"{lab.url}/lab?token={LAB_TOKEN}&reset")
+    page.wait_for_function("window.jupyterapp?.restored.then(() => true)")
+    page.evaluate(
+        "theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", theme
+    )
+    page.evaluate("window.jupyterapp.commands.execute('cts:new-job')")
+    form = page.get_by_role("form", name="New job")
+    tree = form.get_by_role("tree")
+    item(tree, "data/").click(timeout=LONG)
+    item(tree, "in/").click(timeout=LONG)
+    item(tree, "0.txt").click(timeout=LONG)
+    item(tree, "3.txt").click(modifiers=["Shift"])
+    expect(form.get_by_text("4 files chosen")).to_be_visible()
+    form.get_by_role("searchbox", name="Pattern").fill("[45].txt")
+    expect(item(tree, "0.txt")).to_have_count(0, timeout=LONG)
+    form.get_by_role("button", name="Choose all that match").click()
+    expect(form.get_by_text("6 files chosen")).to_be_visible(timeout=LONG)
+    kind = theme.split()[-1].lower()
+    shot(f"files-{kind}", form.locator(".cts-chooser"))
+    page.add_script_tag(path=AXE)
+    found = page.evaluate(
+        "async () => (await axe.run({include: [['.cts-chooser']]})).violations"
+        ".filter(({impact}) => ['serious', 'critical'].includes(impact))"
+        ".map(({id, nodes}) => `${id}: ${nodes.map(({html}) => html).join(' ')}`)"
+    )
+    assert found == []
+    for width in (640, 320):
+        page.evaluate(
+            "width => { document.querySelector('.cts-chooser').style.width = `${width}px`; }", width
+        )
+        chooser = form.locator(".cts-chooser")
+        assert chooser.evaluate("e => e.scrollWidth <= e.clientWidth + 1")
+        shot(f"files-{kind}-{width}", chooser)
+
+
+@pytest.mark.parametrize("options", ["", "by_kernel=True, "])
+def test_a_widgets_form_is_the_notebooks_data(open_notebook, page, shot, options):
+    name = "by-kernel" if options else "by-page"
+    notebook = open_notebook(show(name, options))
+    panel = page.locator(".cts-widget")
+    form = panel.get_by_role("form", name="New job")
+    expect(form.get_by_text("1 file chosen")).to_be_visible(timeout=LONG)
+    expect(panel.get_by_text("By the kernel,")).to_have_count(1 if options else 0)
+    expect_printed(page, "p.checked", value=True)
+    # From Python to the form, and back.
+    execute(page, "p.files = [*p.files, 'data/in/1.txt']; p.spec = {**p.spec, 'num_containers': 2}")
+    expect(form.get_by_text("2 files chosen")).to_be_visible(timeout=LONG)
+    expect(form.get_by_label("Containers", exact=True)).to_have_value("2")
+    execute(page, "seen = []; p.observe(lambda change: seen.append(change['new']), 'files')")
+    tree = form.get_by_role("tree")
+    item(tree, "data/").click(timeout=LONG)
+    item(tree, "in/").click(timeout=LONG)
+    item(tree, "2.txt").click(timeout=LONG)
+    expect_printed(page, "p.files", [f"data/in/{n}.txt" for n in range(3)])
+    expect_printed(page, "seen[-1]", [f"data/in/{n}.txt" for n in range(3)])
+    shot(f"panel-{name}", panel)
+    form.get_by_role("button", name="Submit 2 containers").click()
+    card = panel.locator(".cts-card")
+    expect_state(card, "Done")
+    expect_printed(page, "p.job.wait().state", "complete")
+    shot(f"panel-{name}-done", panel)
+    # No notebook grows by the component, nor by the files.
+    notebook.save()
+    assert len(json.dumps(notebook.saved().metadata)) < 6_000
