@@ -90,7 +90,7 @@ def test_failure_in_the_text():
     reasons = [killed, *(reason(containers=[n], exit_code=n) for n in (4, 5, 6))]
     said = card_text(card(state="error", outputs=(), counts={"error": 5}, reasons=reasons))
     assert said.splitlines()[-9:] == [
-        "  Containers 1, 3: It used too much memory (exit code 137)",
+        "  Containers 1, 3: It used too much memory (exit code 137).",
         "  Inputs: data/in/a, data/in/b and 5 more",
         "  Container 4 ended with exit code 4",
         "  Container 5 ended with exit code 5",
@@ -105,7 +105,7 @@ def test_failure_in_the_text():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"reason": "Its outputs could not be stored", "exit_code": 0}, "Container 1: Its outputs could not be stored (exit code 0)"),
+        ({"reason": "Its outputs could not be stored", "exit_code": 0}, "Container 1: Its outputs could not be stored (exit code 0)."),
         ({"reason": "It left nothing", "containers": [], "exit_code": 0}, "It left nothing"),
         ({"exit_code": None}, "Container 1 ended with an error"),
     ],
