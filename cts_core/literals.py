@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Collection, Iterator, Sequence
+from difflib import get_close_matches
 from itertools import islice
 
-from cts_core.model.parameters import Parameters
+from cts_core.model.parameters import Parameters, ParameterType
 from cts_core.mounts import Mounts
 from cts_core.plan import ContainerPlan, parents
 
@@ -21,7 +22,37 @@ _SYSTEM = frozenset(
 )
 """The folders that any Linux may have."""
 _MAX_NAMED = 5
+_NEAR = 0.8
+"""How similar a name is to that of a mount point if it may be meant."""
 _MAX_WARNINGS = 20
+
+
+def parameter_warnings(params: Parameters) -> list[str]:
+    """Return warnings of parameters by which the program may not find its inputs, or its outputs are not found."""
+    return [*_unnamed_inputs(params), *_mistyped_mounts(params)]
+
+
+def _unnamed_inputs(params: Parameters) -> Iterator[str]:
+    mount = params.input_mount_point
+    is_named = any(p.type is not ParameterType.CONTAINER_NUMBER for p in params.parameters())
+    literals = [*(params.args or ()), *(params.environment or {}).values()]
+    is_named |= any(isinstance(value, str) and mount in value for value in literals)
+    if params.args and not is_named:
+        yield (
+            "No argument or variable names the input files, and the program may not know of them: put in where they belong "
+            f"(<files> or <manifest> in %cts, input_files or manifest_file in the API), or their folder {mount}"
+        )
+
+
+def _mistyped_mounts(params: Parameters) -> Iterator[str]:
+    """Yield a warning for each path that is nearly below a mount point."""
+    points = (params.input_mount_point, params.output_mount_point, params.refdata_mount_point)
+    by_name = {point.split("/")[1]: point for point in points if point}
+    for path in dict.fromkeys(_paths(params)):
+        name = path.split("/")[1]
+        near = get_close_matches(name, by_name, 1, _NEAR)
+        if near and name not in by_name:
+            yield f"{path} is written out, and {by_name[near[0]]} is the mount point: did you mean that?"
 
 
 def literal_warnings(params: Parameters, plans: Sequence[ContainerPlan]) -> list[str]:

@@ -230,10 +230,15 @@ def _arguments(
             yield from _with_flag(arg.flag, values(arg))
 
 
+def has_numbered_outputs(params: Parameters) -> bool:
+    """Return whether the names of a container's outputs may have its number in them."""
+    numbered = any(p.type is ParameterType.CONTAINER_NUMBER for p in params.parameters())
+    return numbered or params.declobber
+
+
 def overwriting_warning(num_containers: int, params: Parameters) -> str | None:
     """Return a warning if neither declobber nor their numbers keep the outputs of several containers apart; else None."""
-    numbered = any(p.type is ParameterType.CONTAINER_NUMBER for p in params.parameters())
-    if num_containers == 1 or numbered or params.declobber:
+    if num_containers == 1 or has_numbered_outputs(params):
         return None
     return (
         f"All {num_containers} containers store into one folder, and of outputs with the same name only the last one is "

@@ -25,6 +25,10 @@ from cts_core.worker.units import format_seconds, format_size
 
 NO_OUTPUTS = "The job produced no output files"
 """The error of a job whose containers ended well and left nothing; the sentence is the deployed service's."""
+NON_ZERO_EXIT = (
+    "At least one container exited with a non-zero error code. Please examine the logs for details."
+)
+"""The error of a job whose containers say nothing but exit codes; the sentence is the deployed service's."""
 MAX_LOGS = 5
 """The reasons that have the end of a log."""
 MAX_INPUTS = 20

@@ -6,7 +6,7 @@ import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from importlib.resources import files
 
 from cts_core.states import TERMINAL, JobState
@@ -43,7 +43,7 @@ STATE_NAMES = tuple(sorted({*_STATE_GROUPS, *(state.value for state in JobState)
 """The values of ``--state`` that this version lists; it also takes the states of a newer service."""
 
 _DURATION = re.compile(
-    r"(?:(?P<days>\d+(?:\.\d+)?)d)?(?:(?P<hours>\d+(?:\.\d+)?)h)?"
+    r"(?:(?P<weeks>\d+(?:\.\d+)?)w)?(?:(?P<days>\d+(?:\.\d+)?)d)?(?:(?P<hours>\d+(?:\.\d+)?)h)?"
     r"(?:(?P<minutes>\d+(?:\.\d+)?)m(?:in)?)?(?:(?P<seconds>\d+(?:\.\d+)?)s)?"
 )
 _ISO_DURATION = re.compile(
@@ -53,7 +53,8 @@ _ISO_DURATION = re.compile(
 MAX_NAMED = 5
 """The number of things that a message names."""
 _MAX_NEAREST = 2
-_DATE = re.compile(r"\d{4}-\d\d")
+_WHOLE_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _COLORS = re.compile(r"\x1b\[[0-9;:]*m")
 _UNPRINTABLE = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
@@ -138,25 +139,38 @@ def format_zoned_time(time: datetime) -> str:
     return time.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
-def parse_age(text: str) -> timedelta:
-    """Parse a duration, or a date or time such as ``2026-11-20`` in the local time zone, as an age. Raises ValueError."""
-    if not _DATE.match(text):
-        return parse_duration(text)
+def parse_time(text: str, *, is_end: bool = False) -> datetime:
+    """Parse an age such as ``2d``, a date or time in the local time zone, ``today`` or ``yesterday``. Raises ValueError.
+
+    A date is its first moment; with ``is_end`` the first one after it.
+    """
+    now = datetime.now().astimezone()
+    days = {"today": 0, "yesterday": 1}.get(text.lower())
+    if days is not None:
+        text = f"{now - timedelta(days=days):%Y-%m-%d}"
+    given = _match_duration(text)
     try:
-        return datetime.now(UTC) - datetime.fromisoformat(text).astimezone()
-    except (ValueError, OverflowError) as e:
-        raise ValueError(f"{text!r} is no date such as 2026-11-20: {e}") from None
+        if given:
+            return now - timedelta(**given)
+        time = datetime.fromisoformat(text)
+        if is_end and _WHOLE_DATE.fullmatch(text):
+            time += timedelta(days=1)
+        return time.astimezone()
+    except OverflowError:
+        raise ValueError(f"{text!r} is further back than any job") from None
+    except ValueError as e:
+        why = f": {e}" if _WHOLE_DATE.match(text) else ""
+        raise ValueError(
+            f"{text!r} is no age or date{why}: write 90s, 30m, 1h30m, 2d, 1w, yesterday, 2026-11-20 or 2026-11-20T14:30"
+        ) from None
 
 
 def parse_duration(text: str) -> timedelta:
-    """Parse ``90`` (seconds), ``30m``, ``1h30m``, ``7d``, or ISO 8601 such as ``PT1H``. Raises ValueError."""
+    """Parse ``90s``, ``30m``, ``1h30m``, ``7d``, ``1w``, or ISO 8601 such as ``PT1H``. Raises ValueError."""
     text = text.strip()
-    if re.fullmatch(r"\d+(?:\.\d+)?", text):
-        text = f"{text}s"
-    match = _DURATION.fullmatch(text.lower()) or _ISO_DURATION.fullmatch(text.upper())
-    given = (
-        {unit: float(count) for unit, count in match.groupdict().items() if count} if match else {}
-    )
+    if _NUMBER.fullmatch(text):
+        raise ValueError(f"{text} has no unit: write {text}h, {text}m or {text}s")
+    given = _match_duration(text)
     if not given:
         raise ValueError(
             f"{text!r} is no duration: write 90s, 30m, 1h30m, 2d, or ISO-8601 such as PT1H"
@@ -165,6 +179,14 @@ def parse_duration(text: str) -> timedelta:
         return timedelta(**given)
     except OverflowError:
         raise ValueError(f"{text!r} is longer than any job can run") from None
+
+
+def _match_duration(text: str) -> dict[str, float]:
+    """Return the parts of a duration by their units; nothing for what is none."""
+    match = _DURATION.fullmatch(text.lower()) or _ISO_DURATION.fullmatch(text.upper())
+    if match is None:
+        return {}
+    return {unit: float(count) for unit, count in match.groupdict().items() if count}
 
 
 def format_iso_duration(duration: timedelta) -> str:
@@ -185,6 +207,12 @@ def format_brief_duration(duration: timedelta) -> str:
     minutes, seconds = divmod(rest, 60)
     parts = [(days, "d"), (hours, "h"), (minutes, "m"), (seconds, "s")]
     return "".join(f"{count}{unit}" for count, unit in parts if count)
+
+
+def natural_key(name: str) -> list[tuple[int, str]]:
+    """Return a key by which names are in the order that people expect: ``stats_2`` before ``stats_10``."""
+    parts = re.split(r"([0-9]+)", name)
+    return [(int(part), "") if n % 2 else (-1, part) for n, part in enumerate(parts)]
 
 
 def short_id(job_id: str) -> str:

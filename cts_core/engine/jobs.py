@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from cts_core.concurrency import run_in_pool
 from cts_core.engine.access import check_owner
+from cts_core.engine.lineage import find_lineage
 from cts_core.engine.sites import SiteDirectory
 from cts_core.engine.views import (
     container_views,
@@ -207,7 +208,8 @@ class Jobs:
         if job.image.refdata_id is not None:
             with suppress(NoSuchRefdataError):
                 refdata = await self._store.get_refdata(job.image.refdata_id)
-        return await run_in_pool(describe_methods, job, refdata)
+        lineage = [member.id for member in await find_lineage(self._store, job)]
+        return await run_in_pool(describe_methods, job, refdata, lineage)
 
     async def cancel(self, user: User, job_id: str) -> None:
         """Cancel the job. Raises NoSuchJobError also for a job that has ended or is being canceled."""

@@ -14,11 +14,9 @@ from cts_core.model.record import (
     set_fields,
 )
 from cts_core.states import JobState
+from cts_core.why import NON_ZERO_EXIT
 from cts_core.worker import checksum
 
-NON_ZERO_EXIT = (
-    "At least one container exited with a non-zero error code. Please examine the logs for details."
-)
 UNEXPECTED = "An unexpected error occurred."
 _MAX_TEXT = 10_000
 """Characters that are kept of a text that does not fit into the record."""

@@ -20,6 +20,8 @@ from cts_core.states import JobState
 
 MAX_OUTPUTS = 10_000
 """Outputs on one page."""
+MAX_REPLACED = 100
+"""Lost outputs that an answer names."""
 
 
 class Outputs:
@@ -54,6 +56,7 @@ class Outputs:
             outputs=outputs,
             jobs=[member.id for member in members],
             open_inputs=merged.open_inputs,
+            replaced=merged.replaced or None,
             next=following,
         )
 
@@ -64,6 +67,8 @@ class MergedOutputs:
     def __init__(self) -> None:
         self._outputs: dict[str, _Written] = {}
         """By path."""
+        self.replaced: list[JobOutput] = []
+        """Some outputs that are lost: a later job stored another at the path, and it is of other inputs."""
         self._inputs: set[str] = set()
         self._completed: set[str] = set()
 
@@ -96,7 +101,9 @@ class MergedOutputs:
             completed |= files
             for output in outputs:
                 crc64nvme = kept.get(output.file, output.crc64nvme)
-                self._outputs.setdefault(output.file, (crc64nvme, job.id, number))
+                written = self._outputs.setdefault(output.file, (crc64nvme, job.id, number))
+                if written[1] != job.id and len(self.replaced) < MAX_REPLACED:
+                    self.replaced.append(_to_job_output(output.file, crc64nvme, job.id, number))
         self._completed |= completed
         self._inputs.update(file.file for file in job.job_input.files)
 

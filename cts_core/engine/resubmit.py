@@ -25,7 +25,7 @@ from cts_core.model.record import ContainerRecord, JobRecord
 from cts_core.model.resubmission import Resubmission
 from cts_core.object_paths import FolderPath, folders_beside
 from cts_core.objects.store import ObjectStore
-from cts_core.plan import split_evenly
+from cts_core.plan import has_numbered_outputs, split_evenly
 from cts_core.records.store import RecordStore
 from cts_core.states import TERMINAL, JobState
 
@@ -86,6 +86,8 @@ class Resubmissions:
         )
         insert = partial(self._submissions.insert, user, idempotency=idempotency, parent_id=job_id)
         if resubmission.output_dir is not None:
+            if resubmission.failed:
+                await self._check_numbers(user, parent, resubmission.output_dir)
             return await insert(await self._accept(user, submission, job_id))
         accepted: Accepted | None = None
         for folder in await self._candidate_folders(parent):
@@ -101,6 +103,19 @@ class Resubmissions:
             f"No empty folder was found beside {parent.job_input.output_dir}: say with output_dir where the outputs "
             "belong"
         )
+
+    async def _check_numbers(self, user: User, parent: JobRecord, folder: str) -> None:
+        """Raise IllegalParameterError for a folder of the lineage's outputs if those of other inputs could have the same names."""
+        if not has_numbered_outputs(parent.job_input.params):
+            return
+        for member in await find_lineage(self._store, parent):
+            theirs = member.job_input.output_dir
+            if not (theirs.startswith(folder) or folder.startswith(theirs)):
+                continue
+            if member.state not in TERMINAL or not await self._is_empty(
+                self._access.check_output_folder(user, folder)
+            ):
+                raise IllegalParameterError(numbered_again(member.id, folder))
 
     async def _accept(self, user: User, submission: Submission, parent_id: str) -> Accepted:
         try:
@@ -123,6 +138,15 @@ class Resubmissions:
             return not (await self._objects.list(folder, limit=1)).objects
         except BucketNotFoundError:
             return True
+
+
+def numbered_again(job_id: str, folder: str) -> str:
+    """Return why the failed containers of a job may not store their outputs in a folder of that job's outputs."""
+    return (
+        f"The containers of a resubmission of what failed are numbered from 0 again, and their outputs have these numbers in "
+        f"their names: in {folder} they would replace outputs that job {job_id} has of other inputs. Leave the output folder "
+        "out, so that the resubmission gets a fresh one beside it, or name another one"
+    )
 
 
 def without_checksums(files: Sequence[S3FileWithDataID]) -> list[S3FileWithDataID]:

@@ -23,7 +23,7 @@ from cts_core.errors import (
     IllegalParameterError,
 )
 from cts_core.identity.identity import User
-from cts_core.literals import literal_warnings
+from cts_core.literals import literal_warnings, parameter_warnings
 from cts_core.model.image import JobImage
 from cts_core.model.job import (
     CheckResult,
@@ -290,6 +290,7 @@ class Submissions:
                     f"The output folder {job.output_dir} is not empty: outputs of this job overwrite files of the "
                     "same name there"
                 )
+        warnings += parameter_warnings(job.params)
         warnings += await run_in_pool(literal_warnings, job.params, checked.plans)
         overwriting = overwriting_warning(job.num_containers, job.params)
         if overwriting is not None:

@@ -42,5 +42,7 @@ class JobOutputs(Record):
     """The jobs whose outputs these are, oldest first."""
     open_inputs: int
     """The number of their input files that no container has completed."""
+    replaced: list[JobOutput] | None = None
+    """Outputs, at most 100, that are lost: a later job stored another at the path, and it is of other inputs."""
     next: str | None = None
     """Send as ``after`` to get the next page; absent on the last."""

@@ -35,7 +35,7 @@ async def why(arguments: argparse.Namespace) -> Status:
     from cts_jupyter.cli.diagnosis import explain  # noqa: PLC0415 - pulls in the engine
 
     async with open_stores() as stores:
-        facts = await _facts(stores, arguments.job)
+        facts = await _facts(stores, await stores.find_job_id(arguments.job))
     lines = list(explain(facts))
     if arguments.json:
         print_json(_to_json(facts, lines))
@@ -185,7 +185,7 @@ async def retry(arguments: argparse.Namespace) -> Status:
 
     async with open_stores() as stores:
         store = stores.store
-        before = await store.get_drivable(arguments.job)
+        before = await store.get_drivable(await stores.find_job_id(arguments.job))
         if before.state in TERMINAL:
             raise CommandError(
                 f"job {before.id} has ended ({before.state.value}), and what has ended is not run again: its owner "
@@ -241,7 +241,7 @@ async def retry(arguments: argparse.Namespace) -> Status:
 async def fail(arguments: argparse.Namespace) -> Status:
     """End a live job as an error and stop its containers. Raises CommandError."""
     async with open_stores() as stores:
-        job = await stores.store.get_summary(arguments.job)
+        job = await stores.store.get_summary(await stores.find_job_id(arguments.job))
         if job.state in TERMINAL:
             raise CommandError(f"job {job.id} has ended already: it is {job.state.value}")
         await fail_job(stores, job, arguments.reason, action="fail")

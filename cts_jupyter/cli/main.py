@@ -143,7 +143,7 @@ def _add_sites(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_job(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("job", metavar="JOB", help="its id")
+    parser.add_argument("job", metavar="JOB", help="its id, or the beginning of it")
 
 
 def _add_json(parser: argparse.ArgumentParser) -> None:
@@ -152,6 +152,7 @@ def _add_json(parser: argparse.ArgumentParser) -> None:
 
 def _duration(text: str) -> timedelta:
     try:
-        return formatting.parse_duration(text)
+        # A number alone is seconds to scripts.
+        return formatting.parse_duration(f"{text}s" if text.strip().isdecimal() else text)
     except ValueError as e:
         raise argparse.ArgumentTypeError(str(e)) from e

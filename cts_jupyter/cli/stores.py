@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 
 from cts_core.config import host
 from cts_core.config.load import load_settings
-from cts_core.model.record import AuditEntry
+from cts_core.model.record import AuditEntry, JobQuery
+from cts_jupyter.cli.output import CommandError
 
 if TYPE_CHECKING:
     from cts_core.config.settings import Settings
     from cts_core.records.store import RecordStore
+
+_ID_LENGTH = 36
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,19 @@ class Stores:
 
     settings: Settings
     store: RecordStore
+
+    async def find_job_id(self, reference: str) -> str:
+        """Return the full id of the job whose id is ``reference`` or begins so. Raises CommandError for several."""
+        if len(reference) >= _ID_LENGTH:
+            return reference
+        page = await self.store.list_jobs(JobQuery(text=reference))
+        matching = [job.id for job in page.jobs if job.id.startswith(reference)]
+        if len(matching) > 1:
+            raise CommandError(
+                f"{len(matching)} jobs begin with {reference!r}: {', '.join(matching[:5])}; write more of the id"
+            )
+        # The id of none is refused as that of any job that is not there.
+        return matching[0] if matching else reference
 
     async def record_audit(self, job_id: str, action: str, reason: str) -> None:
         """Add an entry to a job's audit: this user, what they do, and why."""

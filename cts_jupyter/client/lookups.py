@@ -22,6 +22,7 @@ from cts_jupyter.client.client import CTSClient
 from cts_jupyter.client.logs import STREAMS, read_log
 from cts_jupyter.client.models import Container, JobDetails, JobOutput, S3File, StoredObject, Why
 from cts_jupyter.client.transport import CTSClientError, CTSRequestError, is_unsupported
+from cts_jupyter.formatting import natural_key
 
 
 def find_containers(client: CTSClient, job_id: str) -> list[Container] | None:
@@ -89,12 +90,13 @@ def count_states(
 
 
 def find_outputs(client: CTSClient, job_id: str, *, family: bool = False) -> list[JobOutput]:
-    """Return the outputs of a job's completed containers, sorted by path; with ``family`` of its whole lineage.
+    """Return the outputs of a job's completed containers in the natural order of their paths; with ``family`` of its whole lineage.
 
     From a service without that endpoint: the outputs of a complete job, without its lineage. Raises CTSClientError.
     """
     try:
-        return list(client.iter_outputs(job_id, family=family))
+        outputs = list(client.iter_outputs(job_id, family=family))
+        return sorted(outputs, key=lambda output: natural_key(output.file))
     except CTSRequestError as e:
         if not is_unsupported(e):
             raise
@@ -103,5 +105,5 @@ def find_outputs(client: CTSClient, job_id: str, *, family: bool = False) -> lis
 
 
 def outputs_of(job: JobDetails) -> list[S3File]:
-    """Return a job's outputs, sorted by path."""
-    return sorted(job.outputs, key=lambda output: output.file)
+    """Return a job's outputs in the natural order of their paths."""
+    return sorted(job.outputs, key=lambda output: natural_key(output.file))

@@ -295,6 +295,8 @@ class JobOutputs(Response):
     """The jobs whose outputs these are, oldest first."""
     open_inputs: int
     """The number of their input files that no container has completed."""
+    replaced: list[JobOutput] = []
+    """Some outputs that are lost: a later job stored another at the path, and it is of other inputs."""
     next: str | None = None
 
 
@@ -341,7 +343,7 @@ class DraftCheck(Response):
 
 
 class StoredObject(Response):
-    """An object; ``checksum`` is ``stored``, ``missing`` or ``mismatch``."""
+    """An object. ``crc64nvme`` is its checksum; ``checksum`` says whether it has one: ``stored``, ``missing`` or ``mismatch``."""
 
     path: str
     size: int

@@ -8,13 +8,15 @@ from datetime import timedelta
 from http import HTTPStatus
 from typing import Any
 
+from cts_core import plan
 from cts_core.errors import ErrorKind
+from cts_core.model.parameters import Parameters
 from cts_core.object_paths import as_folder, folders_beside
 from cts_core.states import JobState
 from cts_jupyter import formatting
 from cts_jupyter.client.client import CTSClient
 from cts_jupyter.client.lookups import find_containers
-from cts_jupyter.client.models import Container, JobDetails
+from cts_jupyter.client.models import Container, JobDetails, JobPreview
 from cts_jupyter.client.transport import CTSRequestError, is_unsupported
 
 _NO_LINEAGE = (
@@ -77,11 +79,26 @@ def resubmit(client: CTSClient, job_id: str, overrides: Overrides) -> tuple[str,
         ) from e
 
 
+def has_numbered_outputs(job: JobPreview) -> bool:
+    """Return whether the names of a job's outputs may have the numbers of its containers in them."""
+    return plan.has_numbered_outputs(Parameters.model_validate(job.job_input.params))
+
+
 def _resubmission(client: CTSClient, job: JobDetails, overrides: Overrides) -> dict[str, Any]:
     """Return the new submission. Inputs keep their checksums, so that changed ones are refused, unless they are refreshed."""
     body = job.job_input.model_dump(mode="json", exclude_none=True)
     if overrides.only_failed:
         body |= _failed_part(job, find_containers(client, job.id))
+        own = as_folder(body["output_dir"])
+        if (
+            overrides.output_dir
+            and as_folder(overrides.output_dir) == own
+            and has_numbered_outputs(job)
+        ):
+            raise ResubmitError(
+                f"Outputs of the resubmission have the numbers of its containers, from 0 again, in their names, and would replace "
+                f"others in {own}: name another --output-dir, or leave it out"
+            )
     if overrides.refresh_inputs:
         body["input_files"] = [{**file, "crc64nvme": None} for file in body["input_files"]]
     if overrides.memory is not None:

@@ -35,6 +35,8 @@ class JobQuery:
     labels: Mapping[str, str] = field(default_factory=dict)
     since: datetime | None = None
     """Of the last update."""
+    until: datetime | None = None
+    """The same; before it."""
     by_creation: bool = False
     """Latest submission first, instead of latest update."""
     new: bool = False
@@ -87,7 +89,11 @@ def find_jobs(client: CTSClient, query: JobQuery, *, limit: int = MAX_RESULTS) -
 
 
 def _filters(query: JobQuery, *, searches: bool, takes_several: bool) -> OwnFilters:
-    filters: OwnFilters = {"after": query.since, "labels": query.labels or None}
+    filters: OwnFilters = {
+        "after": query.since,
+        "before": query.until,
+        "labels": query.labels or None,
+    }
     states = query.states or frozenset()
     if searches and JobState.JOB_SUBMITTED in states:
         # A job that is told as running may be in an earlier state at the service.

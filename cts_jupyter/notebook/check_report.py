@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cts_core import plan
+from cts_core.literals import parameter_warnings
 from cts_core.model.parameters import Parameters
 from cts_core.object_paths import as_folder
 from cts_core.worker.units import format_size
@@ -28,6 +29,16 @@ def overwriting_warning(body: Mapping[str, Any]) -> str | None:
         return plan.overwriting_warning(int(body.get("num_containers") or 1), params)
     except (TypeError, ValueError):
         return None
+
+
+def submission_warnings(body: Mapping[str, Any]) -> list[str]:
+    """Return the check's warnings that need no service. ``body`` is that of the REST API; a wrong one has none."""
+    try:
+        params = Parameters.model_validate(body.get("params") or {})
+    except ValueError:
+        return []
+    overwriting = overwriting_warning(body)
+    return [*parameter_warnings(params), *([overwriting] if overwriting else [])]
 
 
 class CheckReport:

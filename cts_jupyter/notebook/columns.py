@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cts_core.model.refdata import ReferenceDataState
-from cts_core.why import has_failed
+from cts_core.why import has_failed, memory_used
 from cts_core.worker.units import format_seconds, format_size
 from cts_jupyter import formatting
 from cts_jupyter.client.api.refdata import Refdata
 from cts_jupyter.client.models import (
+    AllowedPath,
     Container,
     Image,
     JobCount,
@@ -69,6 +70,16 @@ def input_table(files: Sequence[S3File]) -> Table[S3File]:
     )
 
 
+def root_table(roots: Sequence[AllowedPath]) -> Table[AllowedPath]:
+    """Return a table of the folders in which a user can look for objects."""
+    return Table(
+        [Column("folder", lambda r: r.path), Column("you may", lambda r: r.perm)],
+        roots,
+        empty="There is no bucket yet: %cts put LOCAL BUCKET/FOLDER/ creates one with its first file",
+        notes=["%cts files FOLDER/ lists what is there"] if roots else [],
+    )
+
+
 def output_table(files: Sequence[JobOutput]) -> Table[JobOutput]:
     """Return a table of outputs as a job recorded them."""
     return Table(
@@ -119,17 +130,13 @@ def container_table(containers: Sequence[Container]) -> Table[Container]:
             Column("outputs", lambda c: str(len(c.outputs)), lambda c: len(c.outputs), is_number=True),
             Column("took", lambda c: _format_optional(c.wall_seconds, format_seconds), lambda c: c.wall_seconds,
                    is_number=True),
-            Column("memory", lambda c: _format_optional(_needed_memory(c), format_size), _needed_memory,
+            Column("memory", lambda c: _format_optional(memory_used(c), format_size), memory_used,
                    is_number=True),
             Column("error", lambda c: formatting.first_line(c.error or ""), lambda c: c.error, is_below=True),
         ],
         sorted(containers, key=lambda c: not has_failed(c)),
         empty="The job has no containers",
     )  # fmt: skip
-
-
-def _needed_memory(container: Container) -> int | None:
-    return container.max_anonymous_memory or container.max_memory
 
 
 def _format_inputs(container: Container) -> str:

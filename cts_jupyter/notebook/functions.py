@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from cts_jupyter import formatting
 from cts_jupyter.client.search import JobQuery
-from cts_jupyter.notebook.check_report import CheckReport, overwriting_warning
+from cts_jupyter.notebook.check_report import CheckReport, submission_warnings
 from cts_jupyter.notebook.job import Job
 from cts_jupyter.notebook.job_table import list_jobs
 from cts_jupyter.notebook.last_submission import submitting
@@ -31,7 +31,7 @@ def submit(*, overwrite: bool = False, **fields: Any) -> Job:  # noqa: ANN401 - 
     Returns:
         The job. Shown in a notebook it is a card that follows what happens.
 
-    Warns where several containers may overwrite each other's outputs.
+    Warns where several containers may overwrite each other's outputs, and where the program may not find its inputs.
 
     Raises:
         NoConnectionError: No service can be found.
@@ -39,8 +39,7 @@ def submit(*, overwrite: bool = False, **fields: Any) -> Job:  # noqa: ANN401 - 
         CTSRequestError: The service refused; the message is that of the first check that does not hold.
         CTSConnectionError: The service cannot be reached.
     """
-    warning = overwriting_warning(fields)
-    if warning is not None:
+    for warning in submission_warnings(fields):
         warnings.warn(warning, stacklevel=2)
     fields = with_object_paths(fields)
     with submitting():

@@ -18,9 +18,12 @@ from cts_jupyter.client.search import JobQuery, find_jobs
 _MAX_TEXT = 200
 """Characters of a text that a service searches for."""
 _MAX_JOBS = 100
-_WAY_OUT = (
+OVERWRITE = (
     "choose another --output-dir, or add --overwrite (output_dir and overwrite=True in Python)"
 )
+OVERWRITE_CELL = "choose another output_dir, or add --overwrite to the first line"
+FRESH = "leave --output-dir out for a fresh folder beside the first job's, or choose another"
+"""The way out where outputs of other inputs would be overwritten."""
 
 
 class OutputFolderError(ValueError):
@@ -28,31 +31,45 @@ class OutputFolderError(ValueError):
 
 
 def check_output_folder(
-    client: CTSClient, folder: str, body: Mapping[str, Any] | None = None
+    client: CTSClient,
+    folder: str,
+    body: Mapping[str, Any] | None = None,
+    *,
+    way_out: str = OVERWRITE,
 ) -> None:
     """Raise OutputFolderError for what :func:`find_obstacle` finds."""
-    obstacle = find_obstacle(client, folder, body)
+    obstacle = find_obstacle(client, folder, body, way_out=way_out)
     if obstacle is not None:
         raise OutputFolderError(obstacle)
 
 
 def find_obstacle(
-    client: CTSClient, folder: str, body: Mapping[str, Any] | None = None
+    client: CTSClient,
+    folder: str,
+    body: Mapping[str, Any] | None = None,
+    *,
+    way_out: str = OVERWRITE,
 ) -> str | None:
     """Return why outputs had better not go into a folder: there are others, or a job of the user's stores them there.
 
     ``body`` is the submission as the REST API takes it; the user may have submitted the same already. Raises CTSClientError.
     """
-    rival = find_rival(client, folder, body)
+    rival = find_rival(client, folder, body, way_out=way_out)
     if rival is not None or is_empty(client, folder) is not False:
         return rival
     return (
         f"The output folder {as_folder(folder)} is not empty, and outputs would overwrite files of the same name there: "
-        f"{_WAY_OUT}"
+        f"{way_out}"
     )
 
 
-def find_rival(client: CTSClient, folder: str, body: Mapping[str, Any] | None = None) -> str | None:
+def find_rival(
+    client: CTSClient,
+    folder: str,
+    body: Mapping[str, Any] | None = None,
+    *,
+    way_out: str = OVERWRITE,
+) -> str | None:
     """Return which job of the user's is in the way: a live one that stores outputs in a folder, or one that was the same."""
     folder = as_folder(folder)
     job = _writer(client, folder)
@@ -65,13 +82,13 @@ def find_rival(client: CTSClient, folder: str, body: Mapping[str, Any] | None = 
         age = (datetime.now(UTC) - job.transition_times[0].time).total_seconds()
         return (
             f"You submitted the same {format_seconds(age)} ago, as job {_named(job)}, and its outputs are in {folder}: "
-            f"%cts status {formatting.short_id(job.id)} shows it. To run it once more, {_WAY_OUT}"
+            f"%cts status {formatting.short_id(job.id)} shows it. To run it once more, {way_out}"
         )
     if not is_live:
         return None
     return (
         f"Your job {_named(job)} stores its outputs in {as_folder(job.job_input.output_dir)}, and those of the same name "
-        f"would overwrite each other: {_WAY_OUT}"
+        f"would overwrite each other: {way_out}"
     )
 
 

@@ -30,6 +30,8 @@ def with_object_paths(body: Mapping[str, Any]) -> dict[str, Any]:
         if key in made:
             made[key] = _without_scheme(made[key])
     for key in _LISTS:
+        if isinstance(made.get(key), str):
+            made[key] = _without_scheme(made[key])
         if isinstance(made.get(key), (list, tuple)):
             made[key] = [_without_scheme(item) for item in made[key]]
     return made

@@ -54,8 +54,11 @@ def _verify(client: CTSClient, file: S3File) -> Verdict:
     except CTSRequestError as e:
         if e.status != HTTPStatus.NOT_FOUND:
             raise
-        hint = folder_hint(client, file.file)
-        words = f"GONE: there is no such file{f'; {hint}' if hint else ' any more'}"
+        words = "GONE: there is no such file any more"
+        if file.crc64nvme is None:
+            # Nothing tells that it was ever stored.
+            hint = folder_hint(client, file.file)
+            words = f"there is no such file{f'; {hint}' if hint else ''}"
         return Verdict(file.file, file.crc64nvme, None, words, is_good=False)
     recorded = file.crc64nvme or stored.crc64nvme
     if stored.checksum == STORED:

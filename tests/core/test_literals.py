@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from cts_core.literals import literal_warnings
+from cts_core.literals import literal_warnings, parameter_warnings
+from cts_core.model.parameters import Parameters
 from cts_core.plan import plan_job
 from tests.harness.factories import make_image, make_job_record
 
@@ -87,3 +88,42 @@ def test_warnings_are_bounded() -> None:
     warnings = _warnings(*(f"/input_files/none-{number}" for number in range(50)))
     assert len(warnings) == 21
     assert warnings[-1] == "30 more paths are written out that containers lack"
+
+
+def _parameter_warnings(**params: Any) -> list[str]:
+    return parameter_warnings(Parameters.model_validate(params))
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"environment": {"X": "1"}},
+        {"args": ["-x", {"type": "input_files", "input_files_format": "space_separated_list"}]},
+        {"args": ["-x"], "environment": {"LIST": MANIFEST}},
+        {"args": ["--in", "/input_files/a.fa"]},
+        {"args": ["-x"], "environment": {"IN": "/input_files"}},
+        {"args": ["/data"], "input_mount_point": "/data"},
+    ],
+)
+def test_inputs_that_the_program_may_find(params: dict[str, Any]) -> None:
+    assert _parameter_warnings(**params) == []
+
+
+@pytest.mark.parametrize("args", [["-x"], ["out_", {"type": "container_number"}]])
+def test_inputs_that_no_argument_names(args: list[Any]) -> None:
+    (warning,) = _parameter_warnings(args=args)
+    assert "No argument or variable names the input files" in warning
+    assert "<files>" in warning
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [("/output_file/x", "/output_files"), ("/outputfiles", "/output_files"), ("/input_file/a", "/input_files")],
+)  # fmt: skip
+def test_nearly_a_mount_point(path: str, meant: str) -> None:
+    for args in (["/input_files", path], ["/input_files", "--out", path]):
+        (warning,) = _parameter_warnings(args=args)
+        assert (
+            warning == f"{path} is written out, and {meant} is the mount point: did you mean that?"
+        )

@@ -102,11 +102,17 @@ def test_job_waits_only_while_all_of_its_containers_do():
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("90", 90), ("30m", 1800), ("1h30m", 5400), ("30min", 1800), ("7d", 604800), ("1.5h", 5400),
+    [("90s", 90), ("1w", 604800), ("30m", 1800), ("1h30m", 5400), ("30min", 1800), ("7d", 604800), ("1.5h", 5400),
      ("PT1H", 3600), ("P1DT2H3M4.5S", 93784.5), (" 2s ", 2)],
 )  # fmt: skip
 def test_durations_are_parsed(text, seconds):
     assert formatting.parse_duration(text) == dt.timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize("text", ["1", "90", "1.5"])
+def test_number_alone_is_no_duration(text):
+    with pytest.raises(ValueError, match=f"{text} has no unit: write {text}h, {text}m or {text}s"):
+        formatting.parse_duration(text)
 
 
 @pytest.mark.parametrize("text", ["", "soon", "1x", "P", "PT", "-1h", "1h 2", "h"])
@@ -156,3 +162,35 @@ def test_iso_duration_round_trips(duration):
 )
 def test_sizes(count, text):
     assert format_size(count) == text
+
+
+def test_dates_and_ages_are_times():
+    local = dt.datetime(2026, 11, 20).astimezone()
+    assert formatting.parse_time("2026-11-20") == local
+    assert formatting.parse_time("2026-11-20", is_end=True) == local + dt.timedelta(days=1)
+    at = local + dt.timedelta(hours=14, minutes=30)
+    assert formatting.parse_time("2026-11-20T14:30", is_end=True) == at
+    assert formatting.parse_time("today") > formatting.parse_time("Yesterday")
+    week = dt.timedelta(days=7)
+    before = dt.datetime.now(dt.UTC)
+    assert before - week <= formatting.parse_time("1w") <= dt.datetime.now(dt.UTC) - week
+
+
+@pytest.mark.parametrize(
+    "text", ["tomorrow", "20.11.2026", "2026/11/20", "2026-11", "2026-11-31", "90", "", "last week"]
+)
+def test_what_is_no_time_names_the_forms(text):
+    with pytest.raises(ValueError, match="write 90s, 30m, 1h30m, 2d, 1w, yesterday, 2026-11-20 or"):
+        formatting.parse_time(text)
+
+
+def test_age_before_all_time_is_refused():
+    with pytest.raises(ValueError, match="further back than any job"):
+        formatting.parse_time("100000000d")
+
+
+def test_names_are_in_natural_order():
+    names = ["a/stats_10.tsv", "a/stats_2.tsv", "a/stats.tsv", "10", "9", "a/stats_02.tsv", "x٣"]
+    assert sorted(names, key=formatting.natural_key) == [
+        "9", "10", "a/stats.tsv", "a/stats_2.tsv", "a/stats_02.tsv", "a/stats_10.tsv", "x٣",
+    ]  # fmt: skip

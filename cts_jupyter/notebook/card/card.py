@@ -13,6 +13,7 @@ from textwrap import indent
 
 from cts_core.object_paths import as_folder
 from cts_core.states import JobState
+from cts_core.why import memory_used
 from cts_core.worker import checksum
 from cts_core.worker.units import format_size
 from cts_jupyter import formatting
@@ -68,7 +69,7 @@ def format_usage(card: CardData) -> str:
     used = []
     if card.max_memory:
         total = format_size(card.max_memory)
-        needed = format_size(card.max_anonymous_memory or card.max_memory)
+        needed = format_size(memory_used(card) or card.max_memory)
         used.append(f"{needed} of memory at most{'' if needed == total else _WITH_FILES % total}")
     if card.cpu_hours is not None:
         efficiency = "" if card.cpu_factor is None else f" (cpu efficiency {card.cpu_factor:.0%})"

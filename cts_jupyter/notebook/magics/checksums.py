@@ -8,13 +8,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from cts_jupyter import formatting
 from cts_jupyter.client.lookups import find_file
 from cts_jupyter.client.models import S3File, StoredObject
-from cts_jupyter.client.resubmit import folder_hint
 from cts_jupyter.notebook.columns import MISSING, Verdict, file_table
 from cts_jupyter.notebook.each import Stop, try_each
 from cts_jupyter.notebook.errors import MagicError
 from cts_jupyter.notebook.magics.command import Command, CommandParser
 from cts_jupyter.notebook.magics.context import Context, is_path
+from cts_jupyter.notebook.magics.hints import path_hint
 from cts_jupyter.notebook.magics.inputs import expand_paths
+from cts_jupyter.notebook.magics.local_files import LOCAL_BEGINNINGS, is_local
 from cts_jupyter.notebook.magics.outputs import add_family, check_family, find_outputs
 from cts_jupyter.notebook.table import Table
 from cts_jupyter.notebook.typed_paths import object_path
@@ -75,7 +76,7 @@ def _stored_objects(context: Context, paths: Iterable[str]) -> list[StoredObject
             continue
         exact = find_file(context.client, path)
         if exact is None:
-            hint = folder_hint(context.client, path) or "%cts files FOLDER/ lists what is there"
+            hint = path_hint(context.client, path) or "%cts files FOLDER/ lists what is there"
             raise MagicError(f"The path '{path}' was not found; {hint}")
         stored.append(exact)
     return stored
@@ -97,10 +98,33 @@ def _configure_verify(parser: CommandParser) -> None:
 def _files_to_verify(context: Context, places: Sequence[str], *, family: bool) -> Iterator[S3File]:
     check_family(places, family=family)
     for place in places:
+        _check_stored(context, place)
         if is_path(place):
             yield from (S3File(file=path) for path in expand_paths(context, [place]))
         else:
             yield from find_outputs(context.job(place), family=family)
+
+
+def _check_stored(context: Context, place: str) -> None:
+    """Raise MagicError for what is on this machine alone: what was read whole is what is stored."""
+    if not is_local(place) or _is_stored(context, place):
+        return
+    raise MagicError(
+        f"{place} is on this machine, and verify reads what is stored. %cts get PATH|JOB LOCALDIR compares the files in LOCALDIR "
+        "with what is stored, by their checksums, and says how many are the same"
+    )
+
+
+def _is_stored(context: Context, place: str) -> bool:
+    if place.startswith(LOCAL_BEGINNINGS):
+        return False
+    if is_path(place):
+        return next(context.files_below(place), None) is not None
+    try:
+        context.job(place)
+    except MagicError:
+        return False
+    return True
 
 
 def _run_verify(context: Context, options: argparse.Namespace) -> Table[Verdict]:

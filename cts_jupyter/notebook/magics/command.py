@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import re
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NoReturn
 
 from cts_jupyter import formatting
@@ -14,6 +16,10 @@ from cts_jupyter.notebook.typed_paths import object_path
 
 if TYPE_CHECKING:
     from cts_jupyter.notebook.magics.context import Context
+
+_MAX_LINE = 1000
+"""Characters of a line that a message repeats: one into which a variable was expanded may be of any length."""
+_PLACEHOLDER = re.compile(r"[\w./=-]*<[\w:]+>[\w./-]*")
 
 
 _MANY = frozenset({argparse.ONE_OR_MORE, argparse.ZERO_OR_MORE})
@@ -39,8 +45,14 @@ class CommandParser(argparse.ArgumentParser):
         usage, blank, rest = super().format_help().partition("\n\n")
         return f"{usage}{' [-- ARGS ...]' if self._takes_arguments else ''}{blank}{rest}"
 
-    def parse(self, words: Sequence[str]) -> argparse.Namespace:
-        """Parse the words of a line. Raises MagicError, which names the option that an unknown one may have been meant as."""
+    def parse(
+        self, words: Sequence[str], arguments: Sequence[str] | None = None
+    ) -> argparse.Namespace:
+        """Parse the words of a line before ``--``; ``arguments`` are those after it.
+
+        Raises MagicError, which names the option that an unknown one may have been meant as, or the line with what belongs
+        after ``--`` there.
+        """
         options, unknown = self.parse_known_args(words)
         if unknown:
             word = unknown[0]
@@ -49,11 +61,12 @@ class CommandParser(argparse.ArgumentParser):
                 what = "option"
                 known = [o.lstrip("-") for o in self._option_string_actions if o.startswith("--")]
                 near = formatting.nearest(word.lstrip("-"), known)
-            hint = (
-                f"did you mean {' or '.join(f'--{name}' for name in near)}?"
-                if near
-                else f"see %cts help {self._name}"
-            )
+            if near:
+                hint = f"did you mean {' or '.join(f'--{name}' for name in near)}?"
+            elif self._takes_arguments:
+                hint = f"the program's own arguments go after --. {self._line(words, unknown, arguments or ())}"
+            else:
+                hint = f"see %cts help {self._name}"
             raise MagicError(f"%cts {self._name} has no {what} {word}: {hint}")
         return options
 
@@ -78,6 +91,23 @@ class CommandParser(argparse.ArgumentParser):
         if option is not None:
             return [option]
         return list(_at_place(self._get_positional_actions(), placed))
+
+    def _line(self, words: Sequence[str], unknown: Sequence[str], arguments: Sequence[str]) -> str:
+        """Return the line with the unknown words after ``--``."""
+        left, kept = list(unknown), []
+        for word in reversed(words):
+            if left and word == left[-1]:
+                left.pop()
+            else:
+                kept.append(word)
+        line = shlex.join([*reversed(kept), "--"]) + "".join(
+            # Placeholders are read as they stand.
+            f" {word if _PLACEHOLDER.fullmatch(word) else shlex.quote(word)}"
+            for word in (*unknown, *arguments)
+        )
+        if len(line) > _MAX_LINE:
+            return f"See %cts help {self._name}"
+        return f"Write: %cts {self._name} {line}"
 
     def error(self, message: str) -> NoReturn:
         """Raise MagicError."""
@@ -144,10 +174,18 @@ def variable_name(text: str) -> str:
     return text
 
 
-def age(text: str) -> timedelta:
-    """Parse a duration or a date, see :func:`cts_jupyter.formatting.parse_age`."""
+def since(text: str) -> datetime:
+    """Parse an age or a date, see :func:`cts_jupyter.formatting.parse_time`."""
     try:
-        return formatting.parse_age(text)
+        return formatting.parse_time(text)
+    except ValueError as e:
+        raise argparse.ArgumentTypeError(str(e)) from e
+
+
+def until(text: str) -> datetime:
+    """Parse an age or a date, which is included, see :func:`cts_jupyter.formatting.parse_time`."""
+    try:
+        return formatting.parse_time(text, is_end=True)
     except ValueError as e:
         raise argparse.ArgumentTypeError(str(e)) from e
 

@@ -50,10 +50,16 @@ class Context:
         try:
             job = Job.find(self.session, reference)
         except JobReferenceError as e:
-            raise MagicError(str(e)) from None
+            raise MagicError(self.variable_hint(reference) or str(e)) from None
         if reference == LATEST:
             self.add_note(f"{LATEST} is job {formatting.short_id(job.id)}")
         return job
+
+    def variable_hint(self, word: str) -> str | None:
+        """Return the advice for a word that is the name of a variable."""
+        if not self.namespace.has_variable(word):
+            return None
+        return f"{word} is a variable of this notebook: write ${word} for its value"
 
     def jobs(self, references: Iterable[str]) -> list[Job]:
         """Return the jobs that words refer to."""

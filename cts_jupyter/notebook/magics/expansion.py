@@ -52,6 +52,10 @@ class Namespace:
                 f"{expression!r} cannot be evaluated: {type(e).__name__}: {e}"
             ) from None
 
+    def has_variable(self, name: str) -> bool:
+        """Return whether the notebook has a variable of this name."""
+        return name in self._names
+
     def _is_defined(self, name: str) -> bool:
         return name in self._names or hasattr(builtins, name)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path, PurePosixPath
 
@@ -14,14 +15,15 @@ from cts_core.object_paths import check_path
 from cts_jupyter import formatting
 from cts_jupyter.client.api.files import checksum_of
 from cts_jupyter.client.lookups import find_file
-from cts_jupyter.client.models import StoredObject
+from cts_jupyter.client.models import AllowedPath, StoredObject
 from cts_jupyter.client.transport import CTSRequestError
-from cts_jupyter.notebook.columns import MISSING, file_table
+from cts_jupyter.notebook.columns import MISSING, file_table, root_table
 from cts_jupyter.notebook.each import Stop, try_each
 from cts_jupyter.notebook.errors import MagicError
 from cts_jupyter.notebook.magics.braces import matches
 from cts_jupyter.notebook.magics.command import Command, CommandParser, folder
 from cts_jupyter.notebook.magics.context import Context, is_path
+from cts_jupyter.notebook.magics.hints import near_hint
 from cts_jupyter.notebook.magics.inputs import expand_paths
 from cts_jupyter.notebook.magics.local_files import (
     LocalFiles,
@@ -33,7 +35,9 @@ from cts_jupyter.notebook.magics.outputs import (
     add_family,
     as_stored,
     check_family,
+    family_notes,
     find_outputs,
+    has_family,
     local_names,
 )
 from cts_jupyter.notebook.path_list import PathList
@@ -42,14 +46,18 @@ from cts_jupyter.notebook.typed_paths import object_path
 
 # Listing.
 
+_ROOTS = "/"
+
 
 def _configure_files(parser: CommandParser) -> None:
     add = parser.add_argument
     add(
         "place",
         metavar="PREFIX|JOB",
+        nargs="?",
+        default=_ROOTS,
         type=object_path,
-        help="a folder or the beginning of paths, or a job for its outputs",
+        help="a folder or the beginning of paths, or a job for its outputs; the folders in which to look if not given",
     )
     add("-g", "--glob", metavar="GLOB", help="only names like this, such as '*.fna.gz'")
     add("--missing", action="store_true", help="only files without a CRC64/NVME")
@@ -57,7 +65,11 @@ def _configure_files(parser: CommandParser) -> None:
     parser.add_result_name()
 
 
-def _run_files(context: Context, options: argparse.Namespace) -> Table[StoredObject]:
+def _run_files(
+    context: Context, options: argparse.Namespace
+) -> Table[StoredObject] | Table[AllowedPath]:
+    if options.place == _ROOTS:
+        return root_table(context.client.roots())
     notes: list[str] = []
     check_family([options.place], family=options.family)
     if is_path(options.place):
@@ -66,6 +78,8 @@ def _run_files(context: Context, options: argparse.Namespace) -> Table[StoredObj
     else:
         job = context.job(options.place)
         outputs = job.all_outputs() if options.family else job.outputs
+        if options.family:
+            notes += family_notes(context, job, outputs)
         stored, gone = as_stored(context, outputs)
         where = f"of job {formatting.short_id(job.id)}"
         notes += [f"Not there any more: {path}" for path in gone]
@@ -77,6 +91,9 @@ def _run_files(context: Context, options: argparse.Namespace) -> Table[StoredObj
             notes.append("%cts checksum PATH --write computes and stores a checksum")
     which = " without a checksum" if options.missing else ""
     like = f" like {options.glob}" if options.glob else ""
+    stored = sorted(stored, key=lambda file: formatting.natural_key(file.path))
+    if not stored and is_path(options.place) and (hint := near_hint(context.client, options.place)):
+        notes.append(hint)
     return file_table(stored, empty=f"No files{which}{like} {where}", notes=notes)
 
 
@@ -204,7 +221,8 @@ class _Remote:
     path: str
     name: str
     job: str = ""
-    """The short id of the job whose output it is."""
+    """The short id of the job whose output it is; empty for a file that was named by its path."""
+    job_id: str = ""
 
 
 def _remote_files(context: Context, places: Iterable[str], *, family: bool) -> Iterator[_Remote]:
@@ -212,10 +230,12 @@ def _remote_files(context: Context, places: Iterable[str], *, family: bool) -> I
         if not is_path(place):
             job = context.job(place)
             outputs = find_outputs(job, family=family)
+            for note in family_notes(context, job, outputs) if family else ():
+                context.add_note(note)
             for path, name in local_names(context, outputs, family=family):
-                yield _Remote(path, name, formatting.short_id(job.id))
+                yield _Remote(path, name, formatting.short_id(job.id), job.id)
         elif place.endswith("/"):
-            for path in expand_paths(context, [place]):
+            for path in sorted(expand_paths(context, [place]), key=formatting.natural_key):
                 yield _Remote(path, path.removeprefix(place))
         else:
             yield _Remote(place, place.rpartition("/")[2])
@@ -250,19 +270,39 @@ def _run_get(context: Context, options: argparse.Namespace) -> PathList:
             )
         sources[target] = path
     try:
-        return _download(context, sources, overwrite=options.overwrite)
+        return _download(
+            context,
+            sources,
+            overwrite=options.overwrite,
+            way_out=partial(_way_out, context, remote, root, family=options.family),
+        )
     except OSError as e:
         raise MagicError(f"A local file cannot be written: {e}") from None
 
 
-def _download(context: Context, sources: dict[Path, str], *, overwrite: bool) -> PathList:
+def _way_out(context: Context, files: Sequence[_Remote], root: Path, *, family: bool) -> str:
+    """Return what to do about other files that are in the place of these."""
+    jobs = {file.job_id: file.job for file in files if file.job_id}
+    again = next((jobs[job_id] for job_id in jobs if has_family(context, job_id)), None)
+    if again is None or family:
+        return "add --overwrite to replace them"
+    # The containers of a resubmission are numbered from 0 again.
+    return (
+        f"they may be outputs of other inputs, for job {again} has resubmissions or is one. %cts get {again} --family "
+        f"{show_path(root)}/ has those of all of them, a folder a job; %cts get {again} {show_path(root / again)}/ has its own"
+    )
+
+
+def _download(
+    context: Context, sources: dict[Path, str], *, overwrite: bool, way_out: Callable[[], str]
+) -> PathList:
     # Unlike Path.exists, this takes a name that the disk refuses as one that is not there.
     existing = {target: sources[target] for target in sources if os.path.exists(target)}  # noqa: PTH110
     same = _same(context, existing)
     differ = [target for target in existing if target not in same]
     if differ and not overwrite:
         raise MagicError(
-            f"Other files are there already: {formatting.name_some(differ)}; add --overwrite to replace them"
+            f"Other files are there already: {formatting.name_some(differ)}; {way_out()}"
         )
 
     def download(target: Path, stop: Stop) -> str | None:

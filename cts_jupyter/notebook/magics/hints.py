@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from contextlib import suppress
+from http import HTTPStatus
 
 from cts_core.errors import ErrorKind
 from cts_core.model.service import CTSRole
@@ -13,6 +15,8 @@ from cts_jupyter.client.faults import describe_faults
 from cts_jupyter.client.models import ImageHelp
 from cts_jupyter.client.resubmit import folder_hint
 from cts_jupyter.client.transport import CTSClientError, CTSRequestError
+from cts_jupyter.formatting import nearest
+from cts_jupyter.notebook.magics.local_files import is_local
 
 _HINTS: dict[ErrorKind, str] = {
     ErrorKind.NO_TOKEN: "set KBASE_AUTH_TOKEN",
@@ -28,8 +32,11 @@ _HINTS: dict[ErrorKind, str] = {
     ErrorKind.CHECKSUM_MISMATCH: "%cts verify PATH says what became of a file",
 }
 _BY_CODE = {kind.appcode: hint for kind, hint in _HINTS.items()}
-_PATH_NOT_FOUND = ErrorKind.PATH_NOT_FOUND.appcode
+_NOTHING_THERE = {ErrorKind.PATH_NOT_FOUND.appcode, ErrorKind.BUCKET_NOT_FOUND.appcode}
 _NOT_FOUND = re.compile(r"path '([^']+)' was not found")
+_MAX_LOOKED_AT = 1000
+"""The files and folders among which a similar name is looked for."""
+_REGISTER = "--register"
 _NO_CHECKSUM = "does not have a CRC64/NVME checksum"
 
 
@@ -66,12 +73,53 @@ def format_error(error: CTSClientError, client: CTSClient, names: Mapping[str, s
     hint = _BY_CODE.get(error.appcode)
     if _NO_CHECKSUM in text:
         hint = "%cts checksum PATH --write computes and stores it"
-    if error.appcode == _PATH_NOT_FOUND and (path := _NOT_FOUND.search(text)):
+    if error.appcode in _NOTHING_THERE and (path := _NOT_FOUND.search(text)):
         with suppress(CTSClientError):
-            hint = folder_hint(client, path[1]) or hint
+            hint = path_hint(client, path[1]) or hint
     if hint is None or "%cts" in text:
         return text
     return f"{text.rstrip('.')}; {hint}"
+
+
+def path_hint(client: CTSClient, path: str) -> str | None:
+    """Return the advice for a path that is no object; None for one that is like nothing. Raises CTSClientError."""
+    return folder_hint(client, path) or local_hint(path) or near_hint(client, path)
+
+
+def near_hint(client: CTSClient, path: str) -> str | None:
+    """Return which stored file or folder may have been meant by a path that is none. Raises CTSClientError."""
+    name, below = path.rstrip("/"), ""
+    while name:
+        parent, slash, last = name.rpartition("/")
+        there = _names_in(client, f"{parent}/" if slash else "")
+        if there:
+            near = nearest(last, [name for name in there if there[name].endswith("/") or not below])
+            return f"did you mean {parent}{slash}{there[near[0]]}{below}?" if near else None
+        name, below = parent, f"{last}{path[len(name) :]}" if not below else f"{last}/{below}"
+    return None
+
+
+def _names_in(client: CTSClient, folder: str) -> dict[str, str]:
+    """Return the names of files and folders in a folder, or of the buckets, each with the slash of a folder by the one without."""
+    try:
+        if folder:
+            page = client.files(folder, folders=True, limit=_MAX_LOOKED_AT)
+            found = [*page.folders, *(stored.path for stored in page.objects)]
+        else:
+            found = [root.path for root in client.roots()]
+    except CTSRequestError as e:
+        if e.status != HTTPStatus.NOT_FOUND:
+            raise
+        return {}
+    names = [path.removeprefix(folder) for path in found]
+    return {name.rstrip("/"): name for name in names}
+
+
+def local_hint(path: str) -> str | None:
+    """Return the advice for a path that is no object, but a file of this machine."""
+    if not is_local(path):
+        return None
+    return f"it is on this machine: %cts put {shlex.quote(path)} BUCKET/FOLDER/ stores it"
 
 
 def _is_admin(client: CTSClient) -> bool:
@@ -81,7 +129,21 @@ def _is_admin(client: CTSClient) -> bool:
         return False
 
 
+def _requested(help_: ImageHelp) -> str:
+    words = (help_.command or "").split()
+    return words[words.index(_REGISTER) + 1] if _REGISTER in words[:-1] else ""
+
+
+def _last_part(image: str) -> str:
+    """Return the part of an image's name that people know it by."""
+    return re.split("[:@]", image.rpartition("/")[2])[0]
+
+
 def _format_image_help(help_: ImageHelp, client: CTSClient) -> str:
+    if same := [
+        name for name in help_.nearest if _last_part(name) == _last_part(_requested(help_))
+    ]:
+        return f"Did you mean {' or '.join(same)}?"
     if help_.nearest:
         advice = f"Registered under similar names: {', '.join(help_.nearest)}."
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -14,7 +15,13 @@ from cts_jupyter.notebook.errors import MagicError
 from cts_jupyter.notebook.magics.braces import literal_prefix, matches
 from cts_jupyter.notebook.magics.command import CommandParser
 from cts_jupyter.notebook.magics.context import Context
-from cts_jupyter.notebook.magics.local_files import local_path, no_local_file
+from cts_jupyter.notebook.magics.hints import near_hint
+from cts_jupyter.notebook.magics.local_files import (
+    LOCAL_BEGINNINGS,
+    is_local,
+    local_path,
+    no_local_file,
+)
 from cts_jupyter.notebook.tsv import parse_tsv
 from cts_jupyter.notebook.typed_paths import object_path
 
@@ -83,8 +90,10 @@ def list_below(context: Context, prefix: str, pattern: str | None = None) -> lis
     except ValueError as e:
         raise MagicError(str(e)) from None
     if not paths:
+        check_not_local(pattern or prefix)
         what = f"matches {pattern!r} below {prefix}" if pattern else f"lies below {prefix}"
-        raise MagicError(f"No file {what}; %cts files {prefix} shows what is there")
+        hint = near_hint(context.client, prefix) or f"%cts files {prefix} shows what is there"
+        raise MagicError(f"No file {what}; {hint}")
     return paths
 
 
@@ -94,7 +103,8 @@ def expand_glob(context: Context, pattern: str) -> list[str]:
         prefix = literal_prefix(pattern)
     except ValueError as e:
         raise MagicError(str(e)) from None
-    if "/" not in prefix:
+    if "/" not in prefix.lstrip("/"):
+        check_not_local(pattern)
         raise MagicError(f"The pattern {pattern!r} must begin with a bucket: 'bucket/folder/*.fna'")
     return list_below(context, prefix, pattern)
 
@@ -108,6 +118,40 @@ def expand_paths(context: Context, paths: Iterable[str], pattern: str | None = N
         else:
             expanded.append(path)
     return expanded
+
+
+def check_not_local(word: str) -> None:
+    """Raise MagicError for a word that names nothing in the object store, and a file of this machine."""
+    if is_local(word):
+        raise MagicError(
+            f"{word} is on this machine, and not in the object store, from which containers get their files. To store it there: "
+            f"%cts put {shlex.quote(word)} BUCKET/FOLDER/"
+        )
+
+
+def _check_paths(context: Context, paths: Iterable[str]) -> None:
+    """Raise MagicError for a word that can be no path of the object store."""
+    for path in paths:
+        if "/" in path and not path.startswith(LOCAL_BEGINNINGS):
+            continue
+        check_not_local(path)
+        if hint := context.variable_hint(path):
+            raise MagicError(f"-i: {hint}")
+        raise MagicError(
+            f"-i: {path!r} is no path such as bucket/folder/a.fna or bucket/folder/. The program's own arguments go after --"
+        )
+
+
+def expand_named(context: Context, named: object) -> object:
+    """Return the input files of a cell, with every folder replaced by the files below it. Raises MagicError."""
+    files = [named] if isinstance(named, str) else named
+    if not isinstance(files, list):
+        return named  # The service says what is wrong with it.
+    expanded: list[Any] = []
+    for file in files:
+        is_folder = isinstance(file, str) and file.endswith("/")
+        expanded += list_below(context, file) if is_folder else [file]
+    return in_one_form(expanded)
 
 
 def _read_rows(path: Path) -> list[tuple[int, list[str]]]:
@@ -143,8 +187,11 @@ def read_tsv(path: Path) -> list[InputFile]:
                 "id, CRC64/NVME"
             )
         entry = {column: text for column, text in zip(columns, row, strict=False) if text}
-        if "file" not in entry:
-            raise MagicError(f"Line {number} of {path} has no path in its first column")
+        if "/" not in object_path(entry.get("file", "")):
+            raise MagicError(
+                f"Line {number} of {path} has no path such as bucket/folder/a.fna in its column file, but "
+                f"{entry.get('file', '')!r}. The first line of a --tsv table may be a header, of the names file, data_id and crc64nvme"
+            )
         files.append(entry["file"] if set(entry) == {"file"} else entry)
     if not files:
         raise MagicError(f"The table {path} names no file")
@@ -166,6 +213,7 @@ def collect_inputs(context: Context, sources: Sequence[Source]) -> list[InputFil
     for source in sources:
         match source.kind:
             case SourceKind.PATHS:
+                _check_paths(context, source.values)
                 files += expand_paths(context, source.values, filters[0] if filters else None)
             case SourceKind.TSV:
                 files += read_tsv(local_path(source.values[0]))

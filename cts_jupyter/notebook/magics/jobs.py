@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 
 from cts_core.states import JobState
 from cts_core.why import has_failed
@@ -21,11 +20,12 @@ from cts_jupyter.notebook.job_table import list_jobs
 from cts_jupyter.notebook.magics.command import (
     Command,
     CommandParser,
-    age,
     key_value,
     one_of,
     positive,
+    since,
     states,
+    until,
 )
 from cts_jupyter.notebook.magics.context import Context
 from cts_jupyter.notebook.magics.why import explain
@@ -67,8 +67,14 @@ def _configure_ls(parser: CommandParser) -> None:
     add(
         "--since",
         metavar="7d",
-        type=age,
-        help="only jobs that changed since: an age, or a date such as 2026-11-20",
+        type=since,
+        help="only jobs whose last change was since then: an age such as 2d or 1w, yesterday, or 2026-11-20",
+    )
+    add(
+        "--until",
+        metavar="2026-11-20",
+        type=until,
+        help="only jobs whose last change was before then, or on that day",
     )
     add(
         "--new",
@@ -86,20 +92,14 @@ def _configure_ls(parser: CommandParser) -> None:
     parser.add_result_name()
 
 
-def _since(age: timedelta | None) -> datetime | None:
-    try:
-        return datetime.now(UTC) - age if age else None
-    except OverflowError:
-        raise MagicError("--since goes back further than any job") from None
-
-
 def _query(options: argparse.Namespace) -> JobQuery:
     return JobQuery(
         text=options.text,
         image=options.image,
         states=options.state,
         labels=dict(options.label or ()),
-        since=_since(options.since),
+        since=options.since,
+        until=options.until,
         by_creation=options.sort == _CREATED,
         new=options.new,
     )
@@ -219,7 +219,7 @@ def _configure_logs(parser: CommandParser) -> None:
         "--container",
         metavar="N|failed",
         type=_container,
-        help="which container, or those that failed; 0 if not given",
+        help="which container, or those that failed; if not given, the first that failed, or 0",
     )
     add("--err", action="store_true", help="stderr instead of stdout")
     add("-f", "--follow", action="store_true", help="go on as it grows; interrupting is harmless")
@@ -232,6 +232,8 @@ def _run_logs(context: Context, options: argparse.Namespace) -> PlainText | None
     inputs = {options.container or 0: ""}
     if options.container == FAILED:
         inputs = _failed_containers(context, job)
+    elif options.container is None and job.state == JobState.ERROR:
+        inputs = _first_failed(context, job)
     numbers = list(inputs)
     if options.follow:
         _follow(context, job, numbers[0], stream)
@@ -255,6 +257,19 @@ def _run_logs(context: Context, options: argparse.Namespace) -> PlainText | None
         else ""
     )
     return PlainText("\n".join([*parts, more]).rstrip())
+
+
+def _first_failed(context: Context, job: Job) -> dict[int, str]:
+    """Return the first failed container, or the first one if none has failed, as in a job without outputs."""
+    if job.details.job_input.num_containers == 1:
+        return {0: ""}
+    try:
+        failed = _failed_containers(context, job)
+    except MagicError:
+        return {0: ""}
+    first = next(iter(failed))
+    which = "" if len(failed) == 1 else f", the first of {len(failed):,} that failed"
+    return {first: f"{failed[first]}{which}"}
 
 
 def _failed_containers(context: Context, job: Job) -> dict[int, str]:

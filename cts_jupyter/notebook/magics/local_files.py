@@ -12,6 +12,8 @@ from pathlib import Path
 from cts_jupyter.notebook.errors import MagicError
 from cts_jupyter.notebook.magics.braces import alternatives
 
+LOCAL_BEGINNINGS = ("/", "./", "../", "~")
+"""The beginnings of words that are no path of the object store."""
 _OWN_CONTENT = frozenset({"", ".", ".."})
 """Last parts of a word that stand for what is in a folder, and not for the folder, as for rsync."""
 
@@ -66,6 +68,15 @@ def local_path(word: str) -> Path:
         raise MagicError(
             f"{word} begins with {user}, the home of a user that this machine does not have: write the folder's whole path"
         ) from None
+
+
+def is_local(word: str) -> bool:
+    """Return whether a word or pattern names something on this machine."""
+    try:
+        path = local_path(word)
+        return os.path.lexists(path) or bool(_expand(path))
+    except MagicError:
+        return False
 
 
 def no_local_file(word: str) -> MagicError:

@@ -89,10 +89,11 @@ def _run_command(
         raise MagicError(
             f"%cts {command.name} has no use for words after '--'; see %cts help {command.name}"
         )
-    options = command.parser().parse(expand_words(own, namespace))
+    after = None if arguments is None else expand_words(arguments, namespace)
+    options = command.parser().parse(expand_words(own, namespace), after)
     context = Context(
         namespace=namespace,
-        arguments=None if arguments is None else expand_words(arguments, namespace),
+        arguments=after,
         cell=cell,
         variables=variables,
         result_name=getattr(options, "out", None),

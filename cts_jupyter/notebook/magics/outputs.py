@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from cts_core.object_paths import as_folder
 from cts_jupyter import formatting
 from cts_jupyter.client.client import CTSClient
 from cts_jupyter.client.lookups import find_file
-from cts_jupyter.client.models import JobOutput, StoredObject
+from cts_jupyter.client.models import JobOutput, JobOutputs, StoredObject
+from cts_jupyter.client.transport import CTSRequestError, is_unsupported
 from cts_jupyter.notebook.errors import MagicError
 from cts_jupyter.notebook.job import Job
 from cts_jupyter.notebook.magics.command import CommandParser
@@ -36,8 +38,53 @@ def find_outputs(job: Job, *, family: bool) -> Sequence[JobOutput]:
     """Return the outputs that a job stands for. Raises MagicError when there are none."""
     outputs = job.all_outputs() if family else job.outputs
     if not outputs:
-        raise MagicError(f"Job {formatting.short_id(job.id)} has no outputs: it is {job.state}")
+        short = formatting.short_id(job.id)
+        state = formatting.format_state(job.state).lower()
+        if job.has_ended:
+            raise MagicError(
+                f"Job {short} has no outputs: it is {state}. %cts why {short} says more"
+            )
+        raise MagicError(
+            f"Job {short} has no outputs yet: it is {state}. %cts watch {short} waits for its end"
+        )
     return outputs
+
+
+def family_notes(context: Context, job: Job, outputs: Sequence[JobOutput]) -> Iterator[str]:
+    """Yield which outputs are of which job of a lineage, which inputs lack them, and which are lost."""
+    page = _family(context, job.id)
+    if page is None:
+        return
+    folders = _folders(context, outputs)
+    counts = Counter(output.job_id for output in outputs)
+    for job_id in filter(counts.__getitem__, page.jobs):
+        yield (
+            f"Of job {formatting.short_id(job_id)}: {formatting.plural(counts[job_id], 'output')} in {folders[job_id]}"
+        )
+    if page.open_inputs:
+        yield f"No job has completed {formatting.plural(page.open_inputs, 'input')} yet"
+    if page.replaced:
+        lost = [
+            f"{output.file} (container {output.container} of job {formatting.short_id(output.job_id)})"
+            for output in page.replaced
+        ]
+        yield f"Replaced by outputs that a later job has of other inputs, and lost: {formatting.name_some(lost)}"
+
+
+def has_family(context: Context, job_id: str) -> bool:
+    """Return whether a job is a resubmission, or has one."""
+    page = _family(context, job_id)
+    return page is not None and len(page.jobs) > 1
+
+
+def _family(context: Context, job_id: str) -> JobOutputs | None:
+    """Return what is known of a job's lineage; None from a service without that endpoint."""
+    try:
+        return context.client.outputs(job_id, family=True, limit=1)
+    except CTSRequestError as e:
+        if not is_unsupported(e):
+            raise
+        return None
 
 
 def local_names(

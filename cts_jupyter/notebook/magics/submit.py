@@ -7,18 +7,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from cts_core.states import JobState
+from cts_core.why import memory_used
 from cts_core.worker.units import format_size
 from cts_jupyter import formatting
 from cts_jupyter.client.faults import JOB_FIELDS
 from cts_jupyter.client.models import JobPreview
-from cts_jupyter.client.resubmit import Overrides, resubmit
+from cts_jupyter.client.resubmit import Overrides, has_numbered_outputs, resubmit
 from cts_jupyter.notebook import patterns
-from cts_jupyter.notebook.check_report import CheckReport, overwriting_warning
+from cts_jupyter.notebook.check_report import CheckReport, submission_warnings
 from cts_jupyter.notebook.errors import MagicError
 from cts_jupyter.notebook.job import Job
 from cts_jupyter.notebook.magics.command import Command, CommandParser, duration
 from cts_jupyter.notebook.magics.context import Context
-from cts_jupyter.notebook.magics.inputs import collect_inputs, pattern_words
+from cts_jupyter.notebook.magics.inputs import collect_inputs, expand_named, pattern_words
 from cts_jupyter.notebook.magics.jobs import watch_jobs
 from cts_jupyter.notebook.magics.submission import (
     PartialSubmission,
@@ -28,7 +29,13 @@ from cts_jupyter.notebook.magics.submission import (
     submission_from_yaml,
 )
 from cts_jupyter.notebook.magics.yaml_cell import load_cell
-from cts_jupyter.notebook.output_folder import check_output_folder, find_rival
+from cts_jupyter.notebook.output_folder import (
+    FRESH,
+    OVERWRITE,
+    OVERWRITE_CELL,
+    check_output_folder,
+    find_rival,
+)
 from cts_jupyter.notebook.typed_paths import object_path, with_object_paths
 
 _REQUIRED = {
@@ -115,6 +122,8 @@ def _read_submission(context: Context, options: argparse.Namespace) -> PartialSu
             submission_from_yaml(load_cell(context.cell, context.namespace)), submission
         )
     submission.body = with_object_paths(submission.body)
+    if (named := submission.body.get("input_files")) is not None:
+        submission.body["input_files"] = expand_named(context, named)
     _require(context, submission.body)
     submission.body.setdefault("params", {})
     if submission.body.get("cluster") is None:
@@ -136,6 +145,8 @@ def _require(context: Context, body: dict[str, Any]) -> None:
     hint = "see %cts help submit"
     if isinstance(body.get("image"), str) and set(missing) <= {"memory", "runtime"}:
         hint = _suggestion(context, body["image"]) or "start small, and look at what the job used"
+    elif missing == ["output_dir"]:
+        hint = f"name a folder of the object store for the outputs, as in {named}{'' if context.cell is None else ':'} demo/results/"
     raise MagicError(f"{named} {verb} missing: {hint}")
 
 
@@ -149,7 +160,7 @@ def _suggestion(context: Context, image: str) -> str | None:
         f"--memory {format_size(last.job_input.memory).replace(' ', '')} "
         f"--runtime {formatting.format_brief_duration(last.job_input.runtime)}"
     )
-    memory = last.max_anonymous_memory or last.max_memory
+    memory = memory_used(last)
     used = f", and used {format_size(memory)} of memory at most" if memory else ""
     return (
         f"your last complete job with this image, {formatting.short_id(last.id)}, had {limits}, took "
@@ -173,11 +184,15 @@ def _only_site(context: Context) -> str:
 
 
 def _check_output_folder(
-    context: Context, folder: str, body: Mapping[str, Any] | None = None
+    context: Context,
+    folder: str,
+    body: Mapping[str, Any] | None = None,
+    *,
+    way_out: str = OVERWRITE,
 ) -> None:
     if not context.client.supports("GET", "/files"):
         context.add_note(f"This service does not list files, so {folder} was not looked at.")
-    check_output_folder(context.client, folder, body)
+    check_output_folder(context.client, folder, body, way_out=way_out)
 
 
 def _run_submit(context: Context, options: argparse.Namespace) -> Job | CheckReport:
@@ -185,11 +200,13 @@ def _run_submit(context: Context, options: argparse.Namespace) -> Job | CheckRep
     if options.check:
         return _check(context, options, submission)
     if not options.overwrite:
-        _check_output_folder(context, submission.body["output_dir"], submission.body)
+        way_out = OVERWRITE if context.cell is None else OVERWRITE_CELL
+        _check_output_folder(
+            context, submission.body["output_dir"], submission.body, way_out=way_out
+        )
     for note in submission.notes:
         context.add_note(f"Note: {note}")
-    warning = overwriting_warning(submission.body)
-    if warning is not None:
+    for warning in submission_warnings(submission.body):
         context.add_note(f"Warning: {warning}")
     job_id = context.client.submit(submission.body)
     if words := pattern_words(options.sources or []):
@@ -226,8 +243,10 @@ def _run_check(context: Context, options: argparse.Namespace) -> CheckReport:
 
 
 def _run_resubmit(context: Context, options: argparse.Namespace) -> Job:
+    old = context.job(options.job)
     if options.output_dir and not options.overwrite:
-        _check_output_folder(context, options.output_dir)
+        mixes = options.failed and has_numbered_outputs(old.summary)
+        _check_output_folder(context, options.output_dir, way_out=FRESH if mixes else OVERWRITE)
     overrides = Overrides(
         only_failed=options.failed,
         memory=options.memory,
@@ -235,7 +254,7 @@ def _run_resubmit(context: Context, options: argparse.Namespace) -> Job:
         output_dir=options.output_dir,
         refresh_inputs=options.refresh_inputs,
     )
-    job_id, note = resubmit(context.client, context.job(options.job).id, overrides)
+    job_id, note = resubmit(context.client, old.id, overrides)
     if note is not None:
         context.add_note(note)
     job = _accepted(context, job_id)

@@ -356,6 +356,7 @@ export interface JobOutputs {
   outputs: JobOutput[];
   jobs: string[];
   open_inputs: number;
+  replaced?: JobOutput[];
   next?: string;
 }
 

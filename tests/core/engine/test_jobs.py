@@ -13,14 +13,13 @@ import pytest
 from cts_core import errors
 from cts_core.engine.jobs import without_import
 from cts_core.engine.logs import LogSpan
-from cts_core.engine.outcome import NON_ZERO_EXIT
 from cts_core.identity.identity import User
 from cts_core.model.event import JobEvent, JobProgress
 from cts_core.model.record import ContainerQuery
 from cts_core.model.site import SiteName
 from cts_core.sites.site import LogStream
 from cts_core.states import JobState
-from cts_core.why import NO_OUTPUTS
+from cts_core.why import NO_OUTPUTS, NON_ZERO_EXIT
 from tests.harness.engine import EngineHarness
 from tests.harness.factories import TO_COMPLETE, make_job_record, make_submission
 

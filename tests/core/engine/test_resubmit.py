@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from cts_core import errors
 from cts_core.engine import lineage as module
-from cts_core.engine.outputs import MAX_OUTPUTS, MergedOutputs
+from cts_core.engine.outputs import MAX_OUTPUTS, MAX_REPLACED, MergedOutputs
 from cts_core.identity.identity import User
 from cts_core.model.job import S3File
 from cts_core.model.record import ContainerRecord, ContainerTransition, JobRecord
@@ -111,6 +111,29 @@ async def test_changed_inputs_are_refused_or_refreshed(harness: EngineHarness, c
     (refreshed,) = (await harness.engine.jobs.get(harness.user, again)).job_input.files
     (before,) = (await harness.engine.jobs.get(harness.user, first)).job_input.files
     assert refreshed.crc64nvme not in (None, before.crc64nvme)
+
+
+@pytest.mark.slow
+async def test_numbered_outputs_of_what_failed_never_replace_those_of_other_inputs(
+    harness: EngineHarness,
+):
+    await harness.prepare("a", "b")
+    wanted = submission(["a", "b"], num_containers=2, params=FAILING)
+    first = await harness.wait_until_ended(
+        await harness.engine.submissions.submit(harness.user, wanted)
+    )
+    for folder in ("data/out", "data/out/"):
+        with pytest.raises(
+            errors.IllegalParameterError,
+            match=f"in {folder}.* would replace outputs that job {first.id} has of other inputs",
+        ):
+            await resubmit(harness, first.id, failed=True, output_dir=folder)
+    # With all of its inputs, the same numbers are of the same inputs.
+    await harness.wait_until_ended(await resubmit(harness, first.id, output_dir="data/out/"))
+    again = await resubmit(harness, first.id, failed=True, output_dir="data/output/")
+    with pytest.raises(errors.IllegalParameterError, match=f"that job {again} has"):
+        await resubmit(harness, first.id, failed=True, output_dir="data/output/")
+    await harness.wait_until_ended(again)
 
 
 async def test_key_of_an_earlier_version_gives_its_resubmission(harness: EngineHarness):
@@ -276,6 +299,26 @@ def test_the_latest_job_wins_by_path():
     assert by_path(merged) == {
         "same/o": JobOutput(file="same/o", crc64nvme=CRC, job_id=newer.id, container=0)
     }
+    assert merged.replaced == [
+        JobOutput(file="same/o", crc64nvme=OTHER_CRC, job_id=older.id, container=0)
+    ]
+
+
+def test_outputs_of_the_same_inputs_again_replace_nothing():
+    merged = MergedOutputs()
+    for _ in range(2):
+        merged.add_older(
+            job("ab", 2, state=ERROR), [record(0, COMPLETE, "out/o0"), record(1, ERROR)]
+        )
+    assert merged.replaced == []
+
+
+def test_number_of_replaced_outputs_that_are_named_is_bounded():
+    merged = MergedOutputs()
+    paths = [f"out/o{n}" for n in range(MAX_REPLACED + 1)]
+    for name in "ab":
+        merged.add_older(job(name, state=COMPLETE), [record(0, COMPLETE, *paths)])
+    assert [output.file for output in merged.replaced] == paths[:MAX_REPLACED]
 
 
 def test_checksum_of_an_overwritten_path_comes_from_the_job():

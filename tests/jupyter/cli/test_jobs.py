@@ -225,3 +225,18 @@ def test_other_commands(run: Run):
     unreachable = run("jobs", "stuck", more={"CTS_HOME": "/dev/null/x"})
     assert unreachable.returncode in (1, 3)
     assert "Traceback" not in unreachable.stderr
+
+
+async def test_job_is_found_by_the_beginning_of_its_id(store: SQLiteStore, run: Run):
+    job = await put(store)
+    shown = await ask(run, "jobs", "why", job.id[:8])
+    assert f"Job {job.id} of {job.user}" in shown.stdout, shown.stderr
+    # No id that is made begins so.
+    for end in "01":
+        await put(store, id=f"zz{job.id[2:-1]}{end}")
+    refused = await ask(run, "jobs", "why", "zz")
+    assert refused.returncode != 0
+    assert "2 jobs begin with 'zz'" in refused.stderr
+    missing = await ask(run, "jobs", "why", "yy")
+    assert missing.returncode != 0
+    assert "yy" in missing.stderr

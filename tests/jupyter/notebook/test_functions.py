@@ -18,14 +18,14 @@ def fields(shell, inputs, place):
         "output_dir": f"{place}out/",
         "memory": "50MB",
         "runtime": "PT1M",
-        "params": {"args": ["ok", "/output_files/o"]},
+        "params": {"args": ["ok", "/output_files/o", "/input_files"]},
     }
 
 
 @pytest.mark.slow
 def test_check_submit_and_find(shell, fields, place):
     report = cts_jupyter.check(**fields)
-    assert report.containers[0].argv[1:] == ["ok", "/output_files/o"]
+    assert report.containers[0].argv[1:] == ["ok", "/output_files/o", "/input_files"]
     assert f"outputs in {place}out/" in repr(report)
     job = cts_jupyter.submit(**fields, labels={"study": "soil"}).wait(60)
     assert job.state == "complete"

@@ -48,7 +48,8 @@ def test_ls_filters(shell, submit, place):
         (f"%cts ls {place} --image host/too", []),
         ("%cts ls --image host/tool:latest --label study=soil-1", [good]),
         (f"%cts ls {place} --sort created", [bad, good]),
-        (f"%cts ls {place} --since 0.000001", []),
+        (f"%cts ls {place} --since 0.000001s", []),
+        (f"%cts ls {place} --until 1d", []),
     ]:
         assert [job.id for job in shell(line)] == [job.id for job in expected], line
     assert "no jobs" in repr(shell(f"%cts ls {place} --image other"))
@@ -235,10 +236,11 @@ def test_job_of_which_some_containers_wait_is_told_alike_everywhere(shell, submi
 
 
 @pytest.mark.slow
-def test_logs(shell, submit):
+def test_logs(shell, submit, inputs):
     job = submit("fail /output_files/o_<n>.txt", options="-n 3 --env NUMBER=<n>").wait(60)
     assert shell(f"%cts logs {job.id}").startswith("out of ")
     assert shell(f"%cts logs {job.id} -c 2 --err").startswith("err of ")
+    assert f"Container 1 ({inputs}b.txt):" in shell.run(f"%cts logs {job.id}").out
     failed = shell(f"%cts logs {job.id} -c failed --err")
     assert failed.startswith("err of ")
     assert failed.count("err of") == 1
@@ -264,7 +266,9 @@ def test_failed_containers_name_their_inputs_and_come_first(shell, submit, input
     assert "b.txt" in repr(table).splitlines()[1]
     assert table.to_frame()["inputs"][0] == [bad]
     listed = repr(shell(f"%cts ls {place}")).splitlines()
-    assert listed[2].startswith("    labels: study=soil-1; error: At least one container exited")
+    assert listed[2].startswith(
+        "    labels: study=soil-1; error: Container 1 ended with exit code 4"
+    )
     assert max(map(len, listed[2:])) <= 100
 
 

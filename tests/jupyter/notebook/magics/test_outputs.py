@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -9,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from cts_jupyter.client.models import JobOutput, ObjectPage, StoredObject
-from cts_jupyter.notebook.magics.outputs import as_stored
+from cts_jupyter.client.models import JobOutput, JobOutputs, ObjectPage, StoredObject
+from cts_jupyter.notebook.magics.outputs import as_stored, family_notes, has_family
 
 
 class HidingClient:
@@ -87,3 +88,65 @@ def test_outputs_of_one_name_of_several_jobs_get_a_folder_a_job(shell, inputs, p
         assert "each job's are in a folder with its id" in ran.out
         assert count in ran.out
     assert [path.as_posix() for path in shell(f"%cts get {jobs[0].id} one/")] == ["one/o"]
+
+
+@pytest.mark.slow
+def test_outputs_of_a_resubmission_are_kept_apart_from_those_of_other_inputs(
+    shell, inputs, place, tmp_path
+):
+    first = shell(
+        f"%cts submit host/tool -i {inputs} -n 3 --env NUMBER=<n> --output-dir {place}out/ --memory 50MB --runtime 1m "
+        "-- fail o_<n>.txt <files>"
+    ).wait(60)
+    short, out = first.id[:8], f"{place}out/"
+    said = shell.refusal(f"%cts resubmit {short} --failed --output-dir {out}")
+    assert "leave --output-dir out for a fresh folder" in said
+    assert "--overwrite" not in said
+    said = shell.refusal(f"%cts resubmit {short} --failed --output-dir {out} --overwrite")
+    assert "would replace outputs that job" in said
+    said = shell.refusal(first.as_yaml())
+    assert "You submitted the same" in said
+    assert "choose another output_dir, or add --overwrite to the first line" in said
+    # Container 0 of it has number 0, which does not fail.
+    again = shell(f"%cts resubmit {short} --failed").wait(60)
+    ran = shell.run(f"%cts files {short} --family")
+    assert f"Of job {short}: 2 outputs in {out}" in repr(ran.value)
+    assert f"Of job {again.id[:8]}: 1 output in {place}out-2/" in repr(ran.value)
+    shell(f"%cts get {short} got/")
+    said = shell.refusal(f"%cts get {again.id[:8]} got/")
+    assert "--overwrite" not in said
+    remedies = re.findall(r"%cts get \S+ (?:--family )?\S+/(?= has)", said)
+    assert len(remedies) == 2
+    for remedy in remedies:
+        shell(remedy)
+    found = {
+        path.relative_to(tmp_path / "got").as_posix()
+        for path in (tmp_path / "got").rglob("*")
+        if path.is_file()
+    }
+    ids = (
+        f"{again.id[:8]}/o_0.txt",
+        "o_0.txt",
+        "o_2.txt",
+        "out/o_0.txt",
+        "out/o_2.txt",
+        "out-2/o_0.txt",
+    )
+    assert found == set(ids)
+
+
+def test_lost_outputs_of_a_family_are_named():
+    class Client(HidingClient):
+        def outputs(self, job_id: str, *, family: bool, limit: int) -> JobOutputs:
+            lost = [JobOutput(file="data/out/o0", job_id="first", container=0)]
+            return JobOutputs(outputs=[], jobs=["first", "again"], open_inputs=2, replaced=lost)
+
+    context: Any = SimpleNamespace(client=Client())
+    job: Any = SimpleNamespace(id="again")
+    outputs = [JobOutput(file=f"data/out/o{n}", job_id="again") for n in range(2)]
+    assert list(family_notes(context, job, outputs)) == [
+        "Of job again: 2 outputs in data/out/",
+        "No job has completed 2 inputs yet",
+        "Replaced by outputs that a later job has of other inputs, and lost: data/out/o0 (container 0 of job first)",
+    ]
+    assert has_family(context, "again")

@@ -63,8 +63,46 @@ REFUSALS = [
         "%%cts check\n{cell}runtime: 1m\ncpus: 5000", "cpus: 5000 is given, and it may be at most 256",
         "%%cts check\n{cell}runtime: 1m\ncpus: 1",
     ),
-    Refusal("%cts ls --since yesterday", "write 90s, 30m, 1h30m, 2d", "%cts ls --since 2d"),
-    Refusal("%cts ls --since 2026-11-31", "no date such as 2026-11-20: day is out of range", "%cts ls --since 2026-11-20"),
+    Refusal("{check} --runtime 1", "--runtime: 1 has no unit: write 1h, 1m or 1s", "{check} --runtime 1m"),
+    Refusal("%%cts check\n{cell}runtime: 60", "runtime: 60 has no unit: write 60h, 60m or 60s", "%%cts check\n{cell}runtime: 60s"),
+    Refusal("%cts ls --since tomorrow", "write 90s, 30m, 1h30m, 2d, 1w, yesterday", "%cts ls --since yesterday"),
+    Refusal("%cts ls --since 20.11.2026", "no age or date: write 90s", "%cts ls --since 1w --until 2026-11-20"),
+    Refusal("%cts ls --since 90", "no age or date", "%cts ls --since 90s"),
+    Refusal("%cts ls --since 2026-11-31", "no age or date: day is out of range", "%cts ls --since 2026-11-20T14:30"),
+    # Arguments.
+    Refusal("{check} ok o.txt <files>", "the program's own arguments go after --. Write: {check} -- ok o.txt <files>", "{check} -- ok o.txt <files>"),
+    Refusal("{check} --threads 4", "arguments go after --. Write: {check} -- --threads 4", "{check} -- --threads 4"),
+    Refusal("%cts check host/tool -i {inputs} ok --output-dir {place}o/ {asked}", "-i: 'ok' is no path such as", "{check} -- ok"),
+    # Tables.
+    Refusal(
+        "%cts check host/tool --tsv header.tsv --output-dir {place}o/ {asked}",
+        "Line 1 of header.tsv has no path such as bucket/folder/a.fna in its column file, but 'genome'. The first line of a --tsv",
+        "%cts check host/tool --tsv good.tsv --output-dir {place}o/ {asked}",
+    ),
+    # What is on this machine, and not in the object store.
+    Refusal(
+        "%cts check host/tool -i a.txt --output-dir {place}o/ {asked}",
+        "a.txt is on this machine, and not in the object store", "%cts put a.txt {place}local/",
+    ),
+    Refusal(
+        "%cts check host/tool -i {here}/ --output-dir {place}o/ {asked}",
+        "To store it there: %cts put {here}/ BUCKET/FOLDER/", "%cts put {here}/ {place}local/",
+    ),
+    Refusal(
+        "%cts check host/tool -g *.txt --output-dir {place}o/ {asked} -i local/folder/",
+        "it is on this machine: %cts put local/folder/ BUCKET/FOLDER/ stores it", "%cts put local/folder/ {place}local/",
+    ),
+    Refusal(
+        "%cts check host/tool -g local/folder/*.txt --output-dir {place}o/ {asked}",
+        "it is on this machine: %cts put local/folder/ BUCKET/FOLDER/ stores it", "%cts put local/folder/*.txt {place}local/",
+    ),
+    Refusal(
+        "%cts check host/tool -i local/folder/x.txt --output-dir {place}o/ {asked}",
+        "it is on this machine: %cts put local/folder/x.txt BUCKET/FOLDER/ stores it", "%cts put local/folder/x.txt {place}local/",
+    ),
+    # Names of variables.
+    Refusal("%cts why hj", "hj is a variable of this notebook: write $hj for its value", "%cts ls"),
+    Refusal("%cts check host/tool -i hj --output-dir {place}o/ {asked}", "-i: hj is a variable", "{check}"),
     # Paths of the object store.
     Refusal("%cts get {bare} got/", "there is a folder of this name: {inputs} stands for", "%cts get {inputs} got/"),
     Refusal("%cts verify {bare}", "there is a folder of this name: {inputs} stands for", "%cts verify {inputs}"),
@@ -90,6 +128,21 @@ REFUSALS = [
     ),
     # Images.
     Refusal(
+        "%cts check tool -i {inputs} --output-dir {place}o/ {asked}", "Did you mean host/tool", "{check}",
+    ),
+    # Names that are nearly those of what is stored.
+    Refusal("%cts get {typo}in/a.txt got/", "did you mean {inputs}a.txt?", "%cts get {inputs}a.txt got/"),
+    Refusal("%cts files dat/x/", "did you mean data/x/?", "%cts files data/"),
+    Refusal("%cts get {inputs}a.tx got/", "did you mean {inputs}a.txt?", "%cts get {inputs}a.txt got/"),
+    Refusal(
+        "%cts check host/tool -i {typo}in/ --output-dir {place}o/ {asked}", "did you mean {inputs}?", "{check}",
+    ),
+    # The output folder.
+    Refusal("%cts check host/tool -i {inputs} {asked}", "as in --output-dir demo/results/", "{check}"),
+    # What is on this machine alone.
+    Refusal("%cts verify a.txt", "a.txt is on this machine, and verify reads what is stored", "%cts get {inputs} ."),
+    Refusal("%cts verify {inputs}none", "there is no such file", "%cts verify {inputs}"),
+    Refusal(
         "%cts check host/zzz -i {inputs} --output-dir {place}o/ {asked}",
         "To register this one: %cts images --register host/zzz --executable PATH",
         "%cts images --register host/zzz --executable /bin/true",
@@ -100,8 +153,12 @@ REFUSALS = [
 @pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: refusal.line)
 def test_refusal_says_what_to_do_and_that_works(shell, inputs, place, tmp_path, refusal):
     (tmp_path / "ids.tsv").write_text(f"file\tdataid\n{inputs}a.txt\t1\n")
+    (tmp_path / "header.tsv").write_text(f"genome\tsample\n{inputs}a.txt\t1\n")
+    (tmp_path / "local" / "folder").mkdir(parents=True)
+    (tmp_path / "local" / "folder" / "x.txt").write_text("x")
+    shell.names["hj"] = "a job"
     (tmp_path / "good.tsv").write_text(f"file\tdata_id\n{inputs}a.txt\t1\n")
-    names = {"inputs": inputs, "bare": inputs.rstrip("/"), "place": place, "asked": ASKED, "here": tmp_path}  # fmt: skip
+    names = {"inputs": inputs, "bare": inputs.rstrip("/"), "place": place, "typo": place.replace("refusal", "refusla"), "asked": ASKED, "here": tmp_path}  # fmt: skip
     names |= {"check": CHECK.format(**names), "cell": CELL.format(**names)}
     line, said, remedy = (
         text.format(**names) for text in (refusal.line, refusal.said, refusal.remedy)

@@ -146,7 +146,7 @@ def test_missing_memory_and_runtime_are_suggested(shell, submit, inputs, place):
         ("%cts submit host/tool -i {inputs} --output-dir {place}o/ --memory 1GB --runtime soon", "duration"),
         ("%cts submit host/tool -i {inputs} --output-dir {place}o/ {asked} --cluster mars", "cluster"),
         ("%cts submit host/tool --tsv none.tsv --output-dir {place}o/ {asked}", "none.tsv"),
-        ("%cts submit host/tool --nope", "%cts submit has no option --nope: see %cts help submit"),
+        ("%cts submit host/tool --nope", "%cts submit has no option --nope: the program's own arguments go after --. Write: %cts submit host/tool -- --nope"),
         ("%%cts submit\nimage: host/tool", "input_files, output_dir, memory and runtime are missing"),
         ("%%cts submit\n- a", "key: value"),
         ("%%cts ls\nx", "takes no cell"),
@@ -155,9 +155,8 @@ def test_missing_memory_and_runtime_are_suggested(shell, submit, inputs, place):
         ("%cts status zzz", "begins with 'zzz'"),
         ("%cts status 00000000-0000-4000-8000-000000000000", "No job with ID"),
         ("%cts get {place}none/x .", "none/x"),
-        ("%cts files", "PREFIX"),
-        ("%cts ls --since 99999999999999d", "longer than any job"),
-        ("%cts ls --since 900000d", "further than any job"),
+        ("%cts ls --since 99999999999999d", "further back than any job"),
+        ("%cts ls --since 900000d", "further back than any job"),
         ("%cts submit 'open", "not closed"),
     ],
 )  # fmt: skip
@@ -439,3 +438,25 @@ def test_image_that_is_not_text_is_refused(shell):
     assert "memory is missing" in shell.refusal(
         "%%cts submit\nimage: 1\ninput_files: [data/x]\noutput_dir: data/out/\nruntime: 1m"
     )
+
+
+def test_cell_takes_folders_as_input_files(shell, inputs, place):
+    asked = f"image: host/tool\noutput_dir: {place}out/\nmemory: 50MB\nruntime: 1m\n"
+    for named in (inputs, f"[{inputs}]", f"s3://{inputs}"):
+        report = shell(f"%%cts check\n{asked}input_files: {named}")
+        paths = [file.file for file in report.containers[0].files]
+        assert paths == [f"{inputs}{name}.txt" for name in "abc"]
+
+
+def test_submission_warns_of_arguments_by_which_nothing_is_found(shell, inputs, place):
+    ran = shell.run(
+        f"%cts submit host/tool -i {inputs} --output-dir {place}out/ --memory 50MB --runtime 1m -- nothing /output_file/o"
+    )
+    assert "Warning: No argument or variable names the input files" in ran.out
+    assert "Warning: /output_file/o is written out, and /output_files is the mount point" in ran.out
+    ran.value.wait(60)
+
+
+def test_files_alone_lists_where_to_look(shell, inputs):
+    for line in ("%cts files", "%cts files /"):
+        assert inputs.partition("/")[0] + "/" in [root.path for root in shell(line)]

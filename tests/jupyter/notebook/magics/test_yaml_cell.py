@@ -86,7 +86,7 @@ def test_null_is_none_and_no_text(null):
 
 
 @pytest.mark.parametrize(
-    ("text", "iso"), [("90", "PT1M30S"), ("1h30m", "PT1H30M"), ("PT2H", "PT2H")]
+    ("text", "iso"), [("90s", "PT1M30S"), ("1h30m", "PT1H30M"), ("PT2H", "PT2H")]
 )
 def test_runtime_is_a_duration(text, iso):
     assert body_of(f"runtime: {text}") == {"runtime": iso}
