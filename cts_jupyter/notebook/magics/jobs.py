@@ -72,9 +72,9 @@ def _configure_ls(parser: CommandParser) -> None:
     )
     add(
         "--until",
-        metavar="2026-11-20",
+        metavar="1d",
         type=until,
-        help="only jobs whose last change was before then, or on that day",
+        help="only jobs whose last change was before then, or on that day, as in 2026-11-20",
     )
     add(
         "--new",

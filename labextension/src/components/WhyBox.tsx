@@ -20,7 +20,7 @@ export function formatReason({ reason, exit_code, containers }: Reason, tr: Tran
   const who = isOfContainers ? tr._n("Container %2", "Containers %2", containers.length, named) : "";
   if (reason === undefined) return tr.__("%1 ended with %2", who || tr.__("It"), code || tr.__("an error"));
   if (!who) return reason;
-  return code ? `${who}: ${reason} (${code})` : `${who}: ${reason}`;
+  return code ? `${who}: ${reason.replace(/\.$/, "")} (${code})` : `${who}: ${reason}`;
 }
 
 function formatInputs({ inputs, input_count: count }: Reason, tr: Translator): string {
