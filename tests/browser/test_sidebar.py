@@ -240,3 +240,19 @@ def test_server_without_cts_is_said_and_is_not_asked_again(sidebar, page):
     page.clock.fast_forward("10:00")
     page.wait_for_function("() => true")
     assert len(asked) == before
+
+
+def test_example_notebook_opens_as_a_copy_that_is_kept(lab, sidebar, page):
+    sidebar()
+    copy = lab.folder / "work" / "quickstart.ipynb"
+    opened = "window.jupyterapp.shell.currentWidget?.context?.path === 'quickstart.ipynb'"
+    page.locator(".jp-LauncherCard").filter(has_text="Quickstart").click()
+    page.wait_for_function(opened)
+    assert "%cts" in copy.read_text()
+    copy.write_text(copy.read_text().replace("%cts", "%cts "))
+    changed = copy.read_text()
+    page.evaluate(
+        "window.jupyterapp.commands.execute('cts:open-example', {name: 'quickstart'}).then(() => null)"
+    )
+    page.wait_for_function(opened)
+    assert copy.read_text() == changed
