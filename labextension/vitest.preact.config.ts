@@ -15,6 +15,8 @@ export default defineConfig({
   test: {
     environment: "jsdom",
     include: ["tests/components/**/*.test.tsx"],
+    // Their events and focus are simulated in ways that only React follows.
+    exclude: ["tests/components/{Containers,JobsSidebar,form/Panel}.test.tsx"],
     setupFiles: ["tests/setup.ts"],
     // Else it would import React itself.
     server: { deps: { inline: ["@tanstack/react-virtual"] } },
