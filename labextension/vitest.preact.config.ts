@@ -9,14 +9,12 @@ export default defineConfig({
       "react-dom": "preact/compat",
       "react/jsx-runtime": "preact/jsx-runtime",
       "react/jsx-dev-runtime": "preact/jsx-dev-runtime",
-      "@testing-library/react": "@testing-library/preact",
+      "@testing-library/react": new URL("tests/preact.ts", import.meta.url).pathname,
     },
   },
   test: {
     environment: "jsdom",
     include: ["tests/components/**/*.test.tsx"],
-    // Their events and focus are simulated in ways that only React follows.
-    exclude: ["tests/components/{Containers,JobsSidebar,form/Panel}.test.tsx"],
     setupFiles: ["tests/setup.ts"],
     // Else it would import React itself.
     server: { deps: { inline: ["@tanstack/react-virtual"] } },

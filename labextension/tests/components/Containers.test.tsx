@@ -1,4 +1,4 @@
-import { fireEvent, render, screen, within } from "@testing-library/react";
+import { fireEvent, render, screen, waitFor, within } from "@testing-library/react";
 import axe from "axe-core";
 import { beforeEach, expect, it, vi } from "vitest";
 
@@ -98,6 +98,10 @@ it("moves cells by events, and asks at once for what moved", async () => {
   const containers = Array.from({ length: 5 }, (_, n) => container(n, "job_submitted"));
   const card = within(await show(containers, "job_submitted"));
   const [stream] = service.streams;
+  // The log of a job that runs is shown of itself.
+  await waitFor(() => {
+    expect(service.asked).toContain("jobs/a/log/0/stdout?tail=256000");
+  });
   containers[3] = container(3, "error", FAILED);
   service.asked.length = 0;
   stream?.event("progress", {

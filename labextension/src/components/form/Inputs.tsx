@@ -4,9 +4,10 @@ import { type Pasted, formatPaths, readPaths } from "../../rules/paste";
 import { number } from "../../rules/words";
 import type { EventStream } from "../../service/stream";
 import { type DraftStore, isFrozen } from "../../store/draft";
+import type { Selection } from "../../store/selection";
 import { useDraft, useTranslator } from "../context";
 import { FileChooser } from "../files/FileChooser";
-import { type FilesModel, makeFiles } from "../files/model";
+import { makeFiles } from "../files/model";
 import { usePlace } from "./fields";
 
 interface InputsProps {
@@ -21,17 +22,7 @@ export function Inputs({ store, stream }: InputsProps): ReactNode {
   const { draft, sent } = useDraft(store);
   const [isWriting, setWriting] = useState(false);
   const [files] = useState(() => makeFiles(store.service, stream));
-  useEffect(() => {
-    if (!isSame(draft.files, pathsOf(files))) files.selection.setPaths(draft.files);
-  }, [draft.files, files]);
-  useEffect(
-    () =>
-      files.selection.watch(() => {
-        const paths = pathsOf(files);
-        if (!isSame(store.view.draft.files, paths)) store.change({ files: paths });
-      }),
-    [store, files],
-  );
+  useEffect(() => follow(store, files.selection), [store, files]);
   const { control, faults } = usePlace(["input_files"]);
   const choice = (name: string, isWritten: boolean): ReactNode => (
     <button
@@ -67,8 +58,28 @@ export function Inputs({ store, stream }: InputsProps): ReactNode {
   );
 }
 
-function pathsOf({ selection }: FilesModel): string[] {
-  return selection.view.files.map(({ path }) => path);
+/** Keeps the files of a draft and those that are chosen the same, whichever of the two is changed; returns what ends it. */
+function follow(store: DraftStore, selection: Selection): () => void {
+  let known: readonly string[] | null = null;
+  const choose = (): void => {
+    const { files } = store.view.draft;
+    if (files === known) return;
+    known = files;
+    if (!isSame(files, pathsOf(selection))) selection.setPaths(files);
+  };
+  const take = (): void => {
+    const paths = pathsOf(selection);
+    if (!isSame(store.view.draft.files, paths)) store.change({ files: paths });
+  };
+  choose();
+  const ends = [store.watch(choose), selection.watch(take)];
+  return () => {
+    for (const end of ends) end();
+  };
+}
+
+function pathsOf({ view }: Selection): string[] {
+  return view.files.map(({ path }) => path);
 }
 
 function isSame(some: readonly string[], others: readonly string[]): boolean {

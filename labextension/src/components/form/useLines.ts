@@ -1,4 +1,4 @@
-import { type KeyboardEvent, type RefObject, useEffect, useRef } from "react";
+import { type KeyboardEvent, type RefObject, useLayoutEffect, useRef } from "react";
 
 import { nextKey } from "../../rules/spec";
 
@@ -22,7 +22,8 @@ export function useLines<T extends { readonly key: number }>(
   /** The line that gets the focus once it is shown, and the place in it of what had it. */
   const wanted = useRef<{ index: number; control: number } | null>(null);
 
-  useEffect(() => {
+  // At once, as the effect of an earlier rendering could still be due, and would look at the lines as they were.
+  useLayoutEffect(() => {
     if (!wanted.current || !list.current) return;
     const { index, control } = wanted.current;
     wanted.current = null;
