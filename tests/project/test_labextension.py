@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
@@ -18,7 +19,10 @@ from tests.harness.labextension import BUILT, SOURCES, WIDGETS, built_labextensi
 from tests.harness.paths import ROOT
 from tests.services.server import or_skip
 
+STARTER = ROOT / "tests" / "harness" / "start_extension.mjs"
 STATIC = "cts_jupyter/widgets/static/"
+# Node comes with the environment.
+NODE_PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 SHARED = "data/share/jupyter/labextensions/cts-jupyter/"
 
 
@@ -67,18 +71,49 @@ def test_another_build_elsewhere_gives_the_same_bytes(built: Path, tmp_path: Pat
     states = "cts_jupyter/states.json"
     (tmp_path / states).parent.mkdir(parents=True)
     shutil.copy(ROOT / states, tmp_path / states)
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     subprocess.run(
         ["jupyter-builder", "build", str(sources)],
-        env={**os.environ, "PATH": path},
+        env={**os.environ, "PATH": NODE_PATH},
         check=True,
         capture_output=True,
     )
-    subprocess.run(["node", sources / "build_widget.mjs"], env={"PATH": path}, check=True)
+    subprocess.run(["node", sources / "build_widget.mjs"], env={"PATH": NODE_PATH}, check=True)
     assert read_files(tmp_path / STATIC) == read_files(WIDGETS)
     again = read_files(tmp_path / "cts_jupyter" / "labextension")
     assert again.keys() == read_files(built).keys(), "make labextension builds what is stale"
     assert again == read_files(built)
+
+
+def size(path: Path) -> int:
+    return path.stat().st_size
+
+
+def packed_size(path: Path) -> int:
+    return len(gzip.compress(path.read_bytes(), mtime=0))
+
+
+@pytest.mark.slow
+def test_page_loads_little_of_it_at_start(built: Path):
+    static = built / "static"
+    package = json.loads((built / "package.json").read_text())
+    entry = Path(package["jupyterlab"]["_build"]["load"]).name
+    started = subprocess.run(
+        ["node", STARTER, static, entry, "cts-jupyter"],
+        env={"PATH": NODE_PATH},
+        check=True,
+        capture_output=True,
+    )
+    files = [static / name for name in json.loads(started.stdout)]
+    assert static / entry in files
+    assert len(files) > 1
+    assert sum(map(size, files)) <= 150_000, "load what is not seen at once by src/lab/lazy.tsx"
+    assert sum(map(packed_size, files)) <= 45_000
+
+
+@pytest.mark.slow
+def test_widget_brings_little_along(built: Path):
+    assert size(WIDGETS / "loader.js") <= 1_500
+    assert packed_size(WIDGETS / "panel.js") <= 80_000
 
 
 @pytest.mark.slow

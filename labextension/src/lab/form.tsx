@@ -5,7 +5,6 @@ import { ICommandPalette, MainAreaWidget, Notification, WidgetTracker } from "@j
 import { ILauncher } from "@jupyterlab/launcher";
 import { ReactWidget } from "@jupyterlab/ui-components";
 import type { ReadonlyPartialJSONObject } from "@lumino/coreutils";
-import { Suspense } from "react";
 
 import { TranslatorContext } from "../components/context";
 import { EMPTY_DRAFT } from "../rules/spec";
@@ -14,8 +13,8 @@ import { asServiceError } from "../service/errors";
 import { newKey } from "../service/key";
 import { DraftStore, readSaved } from "../store/draft";
 import { jobsIcon } from "./icon";
+import { LazyPanel, Loading } from "./lazy";
 import { JOB_ID } from "./mime";
-import { LazyPanel } from "./panel";
 import { ICTS, NEW_JOB } from "./tokens";
 
 const NAMESPACE = "cts-form";
@@ -30,9 +29,9 @@ class FormWidget extends MainAreaWidget<ReactWidget> {
   ) {
     const content = ReactWidget.create(
       <TranslatorContext.Provider value={tr}>
-        <Suspense fallback={<p className="cts-empty">{tr.__("Loading …")}</p>}>
+        <Loading>
           <LazyPanel draft={draft} jobs={store} service={name} open={open} />
-        </Suspense>
+        </Loading>
       </TranslatorContext.Provider>,
     );
     content.node.style.overflow = "auto";

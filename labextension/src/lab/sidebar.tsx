@@ -7,11 +7,11 @@ import { ISettingRegistry } from "@jupyterlab/settingregistry";
 import { ReactWidget } from "@jupyterlab/ui-components";
 import type { ReactElement } from "react";
 
-import { JobsSidebar } from "../components/JobsSidebar";
 import { TranslatorContext } from "../components/context";
 import { GROUPINGS, type Grouping } from "../rules/groups";
 import { JobList } from "../store/list";
 import { jobsIcon } from "./icon";
+import { LazySidebar, Loading } from "./lazy";
 import { ICTS, OPEN_EXAMPLE, SHOW_JOBS } from "./tokens";
 
 const ID = "cts-jupyter:sidebar";
@@ -49,15 +49,17 @@ class Sidebar extends ReactWidget {
     if (!this.isVisible) return null;
     return (
       <TranslatorContext.Provider value={this.cts.tr}>
-        <JobsSidebar
-          store={this.cts.store}
-          list={this.list}
-          grouping={this.grouping}
-          setGrouping={this.setGrouping}
-          open={this.cts.open}
-          newJob={this.cts.newJob}
-          learn={this.learn}
-        />
+        <Loading>
+          <LazySidebar
+            store={this.cts.store}
+            list={this.list}
+            grouping={this.grouping}
+            setGrouping={this.setGrouping}
+            open={this.cts.open}
+            newJob={this.cts.newJob}
+            learn={this.learn}
+          />
+        </Loading>
       </TranslatorContext.Provider>
     );
   }

@@ -1,0 +1,29 @@
+// What is loaded when it is first shown, with its styles: most pages need none of it as they start.
+
+import { type ReactNode, Suspense, lazy } from "react";
+
+import { ErrorBoundary } from "../components/ErrorBoundary";
+import { useTranslator } from "../components/context";
+
+export const LazyPanel = lazy(async () => {
+  const [{ Panel }] = await Promise.all([
+    import("../components/form/Panel"),
+    import("../../style/form.css"),
+    import("../../style/files.css"),
+  ]);
+  return { default: Panel };
+});
+
+export const LazySidebar = lazy(async () => ({
+  default: (await import("../components/JobsSidebar")).JobsSidebar,
+}));
+
+/** Says that what it holds is being loaded, or could not be. */
+export function Loading({ children }: { children: ReactNode }): ReactNode {
+  const tr = useTranslator();
+  return (
+    <ErrorBoundary>
+      <Suspense fallback={<p className="cts-empty">{tr.__("Loading …")}</p>}>{children}</Suspense>
+    </ErrorBoundary>
+  );
+}
