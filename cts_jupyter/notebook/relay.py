@@ -1,7 +1,8 @@
 """Relays what a widget's page asks of the service, where the page does not reach it itself.
 
 What may be asked is a closed list of our own client's calls; a notebook's page can ask nothing that its kernel may not do anyway.
-Requests run on threads of their own, so that neither the kernel nor the page waits for the service.
+Requests run on threads of their own, so that neither the kernel nor the page waits for the service. They are daemons: a
+request that a silent service does not answer, or a stream without an end, does not hold up the end of the kernel.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 import logging
 import re
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import unquote
 
 from cts_jupyter.client.client import CTSClient
 from cts_jupyter.client.transport import CTSClientError, CTSRequestError
@@ -20,7 +22,9 @@ from cts_jupyter.client.transport import CTSClientError, CTSRequestError
 log = logging.getLogger(__name__)
 
 MAX_THREADS = 4
-"""Requests at once of one widget, each of which may be a stream."""
+"""Requests at once of one widget, besides its streams."""
+MAX_STREAMS = 4
+"""Streams of events of one widget; one more ends the oldest, whose page may have gone without a word."""
 MAX_WAITING = 64
 """Requests of one widget that run or wait."""
 PIECE_BYTES = 64_000
@@ -41,6 +45,9 @@ _CALLS: Mapping[str, re.Pattern[str]] = {
 }
 """The paths that may be asked, by method."""
 
+_STREAM = "events"
+"""The one answer that has no end."""
+
 _HEADERS = re.compile(r"(x-cts-|content-type$|etag$)", re.IGNORECASE)
 """What a page is told of an answer besides its body."""
 
@@ -52,7 +59,18 @@ def may_ask(method: object, path: object) -> bool:
         pattern is not None
         and isinstance(path, str)
         and pattern.fullmatch(path) is not None
-        and ".." not in path.split("/")
+        and _is_plain(path)
+    )
+
+
+def _is_plain(path: str) -> bool:
+    """Return whether no server on the way reads a path as another one."""
+    decoded = unquote(path)
+    segments = decoded.split("/")
+    return (
+        len(segments) == len(path.split("/"))
+        and not {".", ".."} & set(segments)
+        and not {"\\", "%"} & set(decoded)
     )
 
 
@@ -63,12 +81,17 @@ class Relay:
         """``client`` may raise any error, whose text is what the page is told."""
         self._client = client
         self._send = send
-        self._threads = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="cts-relay")
+        self._lock = threading.Lock()
+        self._waiting: deque[Mapping[str, Any]] = deque()
+        self._threads = 0
+        """Threads that answer what waits."""
         self._stops: dict[str, threading.Event] = {}
         """By the id of a request that runs or waits, what ends it."""
+        self._streams: dict[str, threading.Event] = {}
+        """Those of the streams, oldest first."""
 
     def ask(self, message: Mapping[str, Any]) -> None:
-        """Begin a request; its answer is sent later."""
+        """Begin a request; that it has come is said at once, its answer is sent later."""
         asked = message.get("id")
         if not isinstance(asked, str):
             return
@@ -76,26 +99,68 @@ class Relay:
         if not may_ask(method, path):
             refusal = "The kernel asks the service for nothing but what CTS's own views need"
             self._refuse(asked, HTTPStatus.FORBIDDEN, refusal)
-        elif len(self._stops) >= MAX_WAITING:
+            return
+        with self._lock:
+            is_known = asked in self._stops
+            is_full = len(self._stops) >= MAX_WAITING
+            if not is_known and not is_full:
+                self._stops[asked] = threading.Event()
+        if is_known:
+            self._refuse(asked, HTTPStatus.CONFLICT, "A request of this id runs already")
+        elif is_full:
             refusal = f"{MAX_WAITING} requests wait for the kernel already: try again"
             self._refuse(asked, HTTPStatus.TOO_MANY_REQUESTS, refusal)
         else:
-            self._stops[asked] = threading.Event()
-            self._threads.submit(self._run, asked, message)
+            self._send({"cts": "taken", "id": asked}, None)
+            if path == _STREAM:
+                self._begin_stream(asked, message)
+            else:
+                self._begin(message)
 
     def stop(self, message: Mapping[str, Any]) -> None:
         """End a request that nobody waits for any more."""
-        stop = self._stops.get(str(message.get("id")))
-        if stop is not None:
-            stop.set()
+        asked = str(message.get("id"))
+        with self._lock:
+            self._streams.pop(asked, None)
+            if asked in self._stops:
+                self._stops[asked].set()
 
     def close(self) -> None:
         """End all requests."""
-        for stop in list(self._stops.values()):
-            stop.set()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        with self._lock:
+            for stop in self._stops.values():
+                stop.set()
 
-    def _run(self, asked: str, message: Mapping[str, Any]) -> None:
+    def _begin(self, message: Mapping[str, Any]) -> None:
+        with self._lock:
+            self._waiting.append(message)
+            if self._threads == MAX_THREADS:
+                return
+            self._threads += 1
+        threading.Thread(target=self._work, name="cts-relay", daemon=True).start()
+
+    def _begin_stream(self, asked: str, message: Mapping[str, Any]) -> None:
+        with self._lock:
+            self._streams[asked] = self._stops[asked]
+            oldest = next(iter(self._streams)) if len(self._streams) > MAX_STREAMS else None
+            if oldest is not None:
+                self._streams.pop(oldest).set()
+        if oldest is not None:
+            # Its page, if there is one, opens another when it sees the end of this.
+            self._send({"cts": "end", "id": oldest}, None)
+        threading.Thread(target=self._run, args=[message], name="cts-events", daemon=True).start()
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                if not self._waiting:
+                    self._threads -= 1
+                    return
+                message = self._waiting.popleft()
+            self._run(message)
+
+    def _run(self, message: Mapping[str, Any]) -> None:
+        asked = message["id"]
         stop = self._stops[asked]
         try:
             if not stop.is_set():
@@ -110,7 +175,9 @@ class Relay:
             log.exception("A request of the panel failed")
             self._refuse(asked, HTTPStatus.INTERNAL_SERVER_ERROR, str(e))
         finally:
-            del self._stops[asked]
+            with self._lock:
+                self._stops.pop(asked, None)
+                self._streams.pop(asked, None)
 
     def _answer(self, asked: str, message: Mapping[str, Any], stop: threading.Event) -> None:
         client = self._client()

@@ -242,4 +242,7 @@ def test_requests_of_the_page_end_with_the_panel(make, session):
     assert began.wait(10)
     p.close()
     release.set()
-    p._relay._threads.shutdown(wait=True)
+    for thread in threading.enumerate():
+        if thread.name == "cts-relay":
+            thread.join(10)
+    assert p._relay._stops == {}
