@@ -7,11 +7,11 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.harness.paths import ROOT
+from tests.services.pythons import find
 from tests.services.server import MissingError
 
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
@@ -70,21 +70,10 @@ def uv(*words: str, environ: Mapping[str, str] | None = None) -> str:
 
 def find_pythons() -> Iterator[Environment]:
     """Yield an environment for each version of Python that this machine has, oldest first."""
-    pyenv = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser() / "versions"
     for version in PYTHONS:
-        candidates = [f"python{version}", *map(str, pyenv.glob(f"{version}.*/bin/python"))]
-        python = next(filter(_is_python, candidates), None)
+        python = find(f"python{version}")
         if python is not None:
             yield Environment(f"Python {version}", python, locked=True)
-
-
-def _is_python(program: str) -> bool:
-    # One of pyenv's own is on the path, and fails, unless its version is chosen.
-    with suppress(OSError):
-        return not subprocess.run(
-            [program, "-c", ""], check=False, stderr=subprocess.DEVNULL
-        ).returncode
-    return False
 
 
 def prereleases() -> Environment:
