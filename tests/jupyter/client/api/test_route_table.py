@@ -36,8 +36,8 @@ from tests.harness.server import submission
 
 URL = "http://service.invalid/cts"
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
-NO_CALL = {"close", "of", "supports"}
-"""Public methods that call no route of their own."""
+NO_CALL = {"close", "of", "pieces", "request", "supports"}
+"""Public methods that call no route of their own, or any."""
 NOT_CALLED = (
     "/openapi.json",  # read by "supports"
     *("/docs", "/static/", "/examples"),  # for browsers
