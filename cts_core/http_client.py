@@ -75,7 +75,7 @@ class HttpClient:
         content: bytes | None = None,
     ) -> tuple[int, bytes]:
         """Send a request and return the response's status and content. Raises NoResponseError."""
-        body = b""
+        body = bytearray()
         try:
             async with (
                 asyncio.timeout(self._timeout),
@@ -91,4 +91,4 @@ class HttpClient:
             raise NoResponseError(f"it did not answer within {self._timeout:g} s") from None
         except (httpx.HTTPError, httpx.InvalidURL) as e:
             raise NoResponseError(f"{e}" or type(e).__name__) from None
-        return response.status_code, body
+        return response.status_code, bytes(body)

@@ -18,7 +18,7 @@ from tests.harness.server import JUPYTER_TOKEN, ServerHarness
 
 # Streams of events do not end by themselves; they have tests of their own.
 OPEN = re.compile(
-    r"/|/(openapi\.json|docs|health|ready|metrics)|/(sites|images|refdata)(/.*)?|/(callback|static)/.*"
+    r"/|/(openapi\.json|docs|health|ready|metrics)|/(sites|images|refdata)(/.*)?|/(callback|static)/.*|/examples(/.*)?"
     r"|/external_exec/files/.*"
 )
 """Paths that need no token."""
@@ -39,6 +39,7 @@ def address(route: Route) -> str:
         "refdata_s3_path": "data/ref",
         "s3_path": "data/ref",
         "name": "card.js",
+        "example": "quickstart",
     }
     return route.path.format(**values)
 
