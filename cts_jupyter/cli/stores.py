@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from cts_core.records.store import RecordStore
 
 _ID_LENGTH = 36
+_SHORT_LENGTH = 8
+"""The length of an id as it is printed, and the least of it that names a job."""
 
 
 @dataclass(frozen=True)
@@ -27,14 +29,14 @@ class Stores:
     store: RecordStore
 
     async def find_job_id(self, reference: str) -> str:
-        """Return the full id of the job whose id is ``reference`` or begins so. Raises CommandError for several."""
-        if len(reference) >= _ID_LENGTH:
+        """Return the full id of the job whose id is ``reference`` or begins so. Raises CommandError if it may be several."""
+        if not _SHORT_LENGTH <= len(reference) < _ID_LENGTH:
             return reference
         page = await self.store.list_jobs(JobQuery(text=reference))
         matching = [job.id for job in page.jobs if job.id.startswith(reference)]
-        if len(matching) > 1:
+        if len(matching) > 1 or page.next is not None:
             raise CommandError(
-                f"{len(matching)} jobs begin with {reference!r}: {', '.join(matching[:5])}; write more of the id"
+                f"More than one job may be meant by {reference!r}: {', '.join(matching[:5])}; write more of the id"
             )
         # The id of none is refused as that of any job that is not there.
         return matching[0] if matching else reference

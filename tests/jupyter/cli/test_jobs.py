@@ -234,9 +234,12 @@ async def test_job_is_found_by_the_beginning_of_its_id(store: SQLiteStore, run: 
     # No id that is made begins so.
     for end in "01":
         await put(store, id=f"zz{job.id[2:-1]}{end}")
-    refused = await ask(run, "jobs", "why", "zz")
+    several = f"zz{job.id[2:8]}"
+    refused = await ask(run, "jobs", "why", several)
     assert refused.returncode != 0
-    assert "2 jobs begin with 'zz'" in refused.stderr
-    missing = await ask(run, "jobs", "why", "yy")
-    assert missing.returncode != 0
-    assert "yy" in missing.stderr
+    assert f"More than one job may be meant by {several!r}: zz" in refused.stderr
+    # A few letters are no id, also where they are those of one job alone.
+    for no_id in ("yyyyyyyy", job.id[:7], ""):
+        missing = await ask(run, "jobs", "why", no_id)
+        assert missing.returncode != 0
+        assert no_id in missing.stderr
