@@ -1,7 +1,10 @@
-import { cleanup } from "@testing-library/react";
+import { cleanup, configure } from "@testing-library/react";
 import { afterEach } from "vitest";
 
 afterEach(cleanup);
+
+// What is loaded when it is first shown takes its time on a machine that does much else.
+configure({ asyncUtilTimeout: 10_000 });
 
 // jsdom draws nothing and lays nothing out: each thing is as large as this says.
 HTMLCanvasElement.prototype.getContext = () => null;

