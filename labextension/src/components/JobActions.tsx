@@ -60,7 +60,7 @@ export function JobActions({ store, view, job, open, newJob }: Props): ReactNode
     ["argv", tr.__("Command lines")],
     ["yaml", tr.__("As a %%%%cts submit cell")],
     ["python", tr.__("As Python")],
-    ["curl", tr.__("As curl")],
+    ...(store.service.url("jobs") === null ? [] : [["curl", tr.__("As curl")] as [RequestKind, string]]),
     ["methods", tr.__("Paragraph for a paper")],
   ];
   const more: MenuItem[] = [

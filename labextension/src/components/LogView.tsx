@@ -49,6 +49,7 @@ export function LogView({
   const inputId = useId();
   const { container, name } = target;
   const path = `jobs/${encodeURIComponent(jobId)}/log/${container}/${name}`;
+  const url = service.url(path);
   const failed = nextFailed(container);
   const goToFailed = (): void => {
     if (failed !== null) setTarget({ container: failed, name });
@@ -89,9 +90,11 @@ export function LogView({
             {tr.__("Next failed: %1", failed)}
           </button>
         )}
-        <a href={service.url(path)} download={`container-${container}-${name}.txt`}>
-          {tr.__("Download")}
-        </a>
+        {url !== null && (
+          <a href={url} download={`container-${container}-${name}.txt`}>
+            {tr.__("Download")}
+          </a>
+        )}
       </div>
       <OneLog
         key={path}
@@ -235,7 +238,7 @@ function OneLog({ service, path, isLive, keys }: OneProps): ReactNode {
         </div>
       )}
       <p className="cts-faint" role="status">
-        {formatPlace(state, isLive, tr)}
+        {formatPlace(state, { isLive, canDownload: service.url(path) !== null }, tr)}
       </p>
       {phase === "shown" && (
         <LogLines
@@ -307,13 +310,17 @@ function formatFound(place: number, count: number, tr: Translator): string {
 /** Which part of the log is loaded, or why there is none. */
 function formatPlace(
   { window, size, phase, isCut, message }: LogState,
-  isLive: boolean,
+  { isLive, canDownload }: { isLive: boolean; canDownload: boolean },
   tr: Translator,
 ): string {
   if (message) return message;
   if (phase === "loading") return tr.__("Loading …");
   if (phase === "none") return isLive ? tr.__("Nothing was written yet") : tr.__("Nothing was written");
-  if (isCut) return tr.__("The end of a longer log; Download gives the whole");
+  if (isCut) {
+    return canDownload
+      ? tr.__("The end of a longer log; Download gives the whole")
+      : tr.__("The end of a longer log");
+  }
   if (size === null || window.bytes.length >= size) return "";
   return tr.__("%1 to %2 of %3", formatSize(window.start), formatSize(endOf(window)), formatSize(size));
 }

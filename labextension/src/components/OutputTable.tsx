@@ -48,11 +48,16 @@ export function OutputTable({ service, jobId, outputs, folder }: Props): ReactNo
     {
       title: tr.__("File"),
       className: "cts-c-file",
-      cell: ({ file }) => (
-        <a href={service.url("files/content", { path: file })} download={file.split("/").pop()} title={file}>
-          {nameIn(file, folder)}
-        </a>
-      ),
+      cell: ({ file }) => {
+        const url = service.url("files/content", { path: file });
+        const name = nameIn(file, folder);
+        if (url === null) return <span title={file}>{name}</span>;
+        return (
+          <a href={url} download={file.split("/").pop()} title={file}>
+            {name}
+          </a>
+        );
+      },
     },
     {
       title: tr.__("Size"),

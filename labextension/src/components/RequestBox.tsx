@@ -57,7 +57,7 @@ export function RequestBox({ service, job: preview, kind, title, close }: Props)
       ? null
       : typeof loaded === "string"
         ? loaded
-        : textOf(loaded, kind, container, service.url("jobs"));
+        : textOf(loaded, kind, container, service.url("jobs") ?? "");
   const total = preview.job_input.num_containers;
   return (
     <div className="cts-request" role="group" aria-label={title}>

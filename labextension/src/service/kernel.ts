@@ -19,6 +19,7 @@ interface Refusal {
   detail?: Partial<ErrorDetail>;
 }
 type Reply = { id: string } & (
+  | { cts: "taken" }
   | { cts: "answer"; body: unknown }
   | { cts: "refused"; error: Refusal }
   | { cts: "piece"; headers?: Record<string, string> }
@@ -31,10 +32,15 @@ interface Opened {
   headers: Record<string, string>;
 }
 interface Waiting {
+  taken: () => void;
   piece?: Piece;
   done: (body: unknown) => void;
   failed: (error: ServiceError) => void;
 }
+
+/** A kernel says at once that a request has come, unless it runs a cell or is gone. */
+export const TAKEN_MS = 20_000;
+const NOT_TAKEN = "The kernel is busy or gone: try again when its cells have ended, or start it anew";
 
 let count = 0;
 
@@ -55,8 +61,8 @@ export class KernelService implements IService {
   }
 
   /** No link leads through a kernel. */
-  url(path: string): string {
-    return `#${path}`;
+  url(): null {
+    return null;
   }
 
   get<T>(path: string, query?: Query, signal?: AbortSignal): Promise<T> {
@@ -127,6 +133,7 @@ export class KernelService implements IService {
     const query = { ...Object.fromEntries(new URLSearchParams(inPath)), ...options.query };
     return new Promise((resolve, reject) => {
       const end = (): void => {
+        clearTimeout(timer);
         this.waiting.delete(id);
         signal?.removeEventListener("abort", abort);
       };
@@ -135,12 +142,20 @@ export class KernelService implements IService {
         this.channel.send({ cts: "stop", id });
         reject(new DOMException("", "AbortError"));
       };
+      const timer = setTimeout(() => {
+        end();
+        this.channel.send({ cts: "stop", id });
+        reject(new ServiceError(0, NOT_TAKEN));
+      }, TAKEN_MS);
       if (signal?.aborted) {
         abort();
         return;
       }
       signal?.addEventListener("abort", abort);
       this.waiting.set(id, {
+        taken: () => {
+          clearTimeout(timer);
+        },
         ...(piece && { piece }),
         done: (body) => {
           end();
@@ -168,7 +183,10 @@ export class KernelService implements IService {
   private receive(reply: Reply, buffers: readonly DataView[]): void {
     const waiting = this.waiting.get(reply.id);
     if (!waiting) return;
+    waiting.taken();
     switch (reply.cts) {
+      case "taken":
+        break;
       case "answer":
         waiting.done(reply.body);
         break;

@@ -23,8 +23,8 @@ export interface IService {
   readonly root: string;
   /** How far the service's clock is ahead of the browser's, in ms. */
   readonly clockOffset: number;
-  /** A URL of the service that a link may name. */
-  url(path: string, query?: Query): string;
+  /** A URL of the service that a link may name; null where none leads to it. */
+  url(path: string, query?: Query): string | null;
   get<T>(path: string, query?: Query, signal?: AbortSignal): Promise<T>;
   put(path: string, body?: unknown): Promise<void>;
   delete(path: string): Promise<void>;

@@ -104,3 +104,11 @@ it("shows the request as texts to copy, and text of users as text", async () => 
   fireEvent.click(card.getByRole("menuitem", { name: "Paragraph for a paper" }));
   expect(await card.findByText("This service does not tell it.")).toBeTruthy();
 });
+
+it("offers no curl where none reaches the service", async () => {
+  service.hasLinks = false;
+  const card = within(await show());
+  fireEvent.click(card.getByRole("button", { name: "More" }));
+  expect(card.getByRole("menuitem", { name: "As Python" })).toBeTruthy();
+  expect(card.queryByRole("menuitem", { name: "As curl" })).toBeNull();
+});

@@ -120,3 +120,11 @@ it.each([
   const { container } = render(<View isLive={isLive} />);
   expect(await within(container).findByText(text)).toBeTruthy();
 });
+
+it("offers no download where no link leads to the service", async () => {
+  service.hasLinks = false;
+  service.answers.set("jobs/a/log/0/stdout", log("text\n").answer);
+  const { container } = render(<View />);
+  expect(await screen.findByText("text")).toBeTruthy();
+  expect(container.querySelector("a")).toBeNull();
+});

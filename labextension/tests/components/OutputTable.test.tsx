@@ -83,3 +83,10 @@ it("looks at tables and texts, and never makes HTML of them", async () => {
   fireEvent.click(screen.getByRole("button", { name: "Look at i.png" }));
   expect(await screen.findByText("An image of more than 10 MB is not shown: download it.")).toBeTruthy();
 });
+
+it("names outputs without a link where none leads to the service", () => {
+  service.hasLinks = false;
+  const container = show([{ file: `${FOLDER}a.tsv` }]);
+  expect(screen.getByText("a.tsv").title).toBe(`${FOLDER}a.tsv`);
+  expect(container.querySelector("a")).toBeNull();
+});

@@ -1,7 +1,7 @@
-import { beforeEach, expect, it } from "vitest";
+import { afterEach, beforeEach, expect, it, vi } from "vitest";
 
 import { ServiceError } from "../../src/service/errors";
-import { KernelService } from "../../src/service/kernel";
+import { KernelService, TAKEN_MS } from "../../src/service/kernel";
 
 type Message = Record<string, unknown> & { cts: string; id: string };
 
@@ -105,6 +105,39 @@ it("says why there is no stream", async () => {
   const opening = service.events(undefined, new AbortController().signal);
   kernel.reply({ cts: "refused", id: kernel.last.id, error: { status: 404, message: "None" } });
   await expect(opening).rejects.toMatchObject({ status: 404 });
+});
+
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+it("does not wait for a kernel that does not take a request", async () => {
+  vi.useFakeTimers();
+  const answer = service.get("sites").catch((error: unknown) => error);
+  const { id } = kernel.last;
+  vi.advanceTimersByTime(TAKEN_MS);
+  expect(await answer).toMatchObject({
+    status: 0,
+    message: expect.stringContaining("busy or gone") as string,
+  });
+  expect(kernel.last).toEqual({ cts: "stop", id });
+  const opening = service.events(undefined, new AbortController().signal).catch((error: unknown) => error);
+  vi.advanceTimersByTime(TAKEN_MS);
+  expect(await opening).toMatchObject({ status: 0 });
+});
+
+it("waits as long as the service needs, once the kernel has taken a request", async () => {
+  vi.useFakeTimers();
+  const answer = service.get("sites");
+  const { id } = kernel.last;
+  kernel.reply({ cts: "taken", id });
+  vi.advanceTimersByTime(10 * TAKEN_MS);
+  kernel.reply({ cts: "answer", id, body: [] });
+  expect(await answer).toEqual([]);
+});
+
+it("names no link, as none leads through a kernel", () => {
+  expect(service.url()).toBeNull();
 });
 
 it("asks for nothing that nobody waits for any more", async () => {

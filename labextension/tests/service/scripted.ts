@@ -21,13 +21,20 @@ export class ScriptedService implements IService {
   /** Paths, or paths with a parameter, that an older service does not have. */
   readonly lacks = new Set<string>();
 
-  url(path: string, query: Query = {}): string {
+  /** Whether a link of the page leads to it. */
+  hasLinks = true;
+
+  url(path: string, query?: Query): string | null {
+    return this.hasLinks ? this.root + this.name(path, query) : null;
+  }
+
+  private name(path: string, query: Query = {}): string {
     const words = new URLSearchParams(Object.entries(query).map(([name, value]) => [name, String(value)]));
-    return `${this.root}${path}${words.size ? `?${words.toString()}` : ""}`;
+    return `${path}${words.size ? `?${words.toString()}` : ""}`;
   }
 
   get<T>(path: string, query?: Query): Promise<T> {
-    this.asked.push(this.url(path, query).slice(this.root.length));
+    this.asked.push(this.name(path, query));
     return this.answer(path, query) as Promise<T>;
   }
 
@@ -53,7 +60,7 @@ export class ScriptedService implements IService {
 
   /** An answer is `Bytes`, or a text that the service answers whole. */
   async read(path: string, query: Query, { limit, keep }: Extent): Promise<Bytes> {
-    this.asked.push(this.url(path, query).slice(this.root.length));
+    this.asked.push(this.name(path, query));
     const answer = await this.answer(path, query);
     if (typeof answer !== "string") return answer as Bytes;
     const bytes = new TextEncoder().encode(answer);

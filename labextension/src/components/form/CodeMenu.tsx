@@ -17,15 +17,16 @@ function nameLanguage(language: Language, tr: Translator): string {
 
 interface Props {
   submission: () => Submission;
-  /** Where jobs are submitted. */
-  url: string;
+  /** Where jobs are submitted; null where no curl gets. */
+  url: string | null;
 }
 
 /** A submission as code, to look at and to copy. */
 export function CodeMenu({ submission, url }: Props): ReactNode {
   const tr = useTranslator();
   const [language, setLanguage] = useState<Language | "">("");
-  const code = language && formatCode(submission(), language, url);
+  const languages = LANGUAGES.filter((one) => one !== "curl" || url !== null);
+  const code = language && formatCode(submission(), language, url ?? "");
   return (
     <div className="cts-code">
       <div className="cts-line">
@@ -37,7 +38,7 @@ export function CodeMenu({ submission, url }: Props): ReactNode {
           }}
         >
           <option value="">{tr.__("As code …")}</option>
-          {LANGUAGES.map((one) => (
+          {languages.map((one) => (
             <option key={one} value={one}>
               {tr.__("As %1", nameLanguage(one, tr))}
             </option>
