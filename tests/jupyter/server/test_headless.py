@@ -32,6 +32,7 @@ from cts_jupyter.server.headless import HeadlessApp
 from cts_jupyter.server.http.handler import CTSHandler
 from tests.harness.paths import COPY_INPUTS
 from tests.harness.server import submission
+from tests.services.server import START_SECONDS
 
 pytestmark = pytest.mark.slow
 
@@ -135,7 +136,7 @@ class Service:
             [*self.within, sys.executable, "-m", "jupyter", "cts", "--port=0", "--allow-root", f"--home={self.folder / 'home'}"],
             env=self.environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=self.folder,
         )  # fmt: skip
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + START_SECONDS
         assert self.process.stderr
         for line in self.process.stderr:
             self.output.append(line)
@@ -235,7 +236,7 @@ def read_events(http: httpx.Client) -> list[str]:
 
 
 def wait_until(happened: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + START_SECONDS
     while not happened():
         assert time.monotonic() < deadline
         time.sleep(0.02)
