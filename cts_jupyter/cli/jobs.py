@@ -70,11 +70,12 @@ async def _facts(stores: Stores, job_id: str) -> Facts:
     )
 
 
-def _site(stores: Stores, job: JobSummary) -> Site:
+def _site(stores: Stores, job: JobSummary, *, looks_only: bool) -> Site:
     from cts_core.engine import adapters  # noqa: PLC0415 - as above
 
     objects = adapters.object_store(stores.settings)
-    site = adapters.sites(stores.settings, stores.store, objects, looks_only=True).get(job.cluster)
+    sites = adapters.sites(stores.settings, stores.store, objects, looks_only=looks_only)
+    site = sites.get(job.cluster)
     if site is None:
         raise CommandError(f"the site {job.cluster.value} is not configured here: see sites")
     return site
@@ -83,7 +84,7 @@ def _site(stores: Stores, job: JobSummary) -> Site:
 async def _at_site(stores: Stores, job: JobSummary) -> tuple[str | None, list[str]]:
     """Return why the job's site cannot be used, or None, and the site's sentences about the job."""
     try:
-        site = _site(stores, job)
+        site = _site(stores, job, looks_only=True)
         await site.open(lambda _: None)
     except (CommandError, ConfigError, CTSError) as e:
         return str(e), []
@@ -204,7 +205,7 @@ async def retry(arguments: argparse.Namespace) -> Status:
         await store.containers(before.id)
         # By the names of the ports the driver tells what a job waits for.
         store = instrument(store, RECORDS)
-        site = instrument(_site(stores, before), site_name(before.cluster))
+        site = instrument(_site(stores, before, looks_only=False), site_name(before.cluster))
         objects = instrument(adapters.object_store(stores.settings), OBJECTS)
         hub = Hub(store)
         driver = Driver(
@@ -215,6 +216,7 @@ async def retry(arguments: argparse.Namespace) -> Status:
         try:
             await site.open(driver.wake)
             try:
+                await _wait_until_usable(site)
                 job = before
                 while is_ours := await driver.reconcile_job(job):
                     after = await store.get_summary(job.id)
@@ -238,6 +240,14 @@ async def retry(arguments: argparse.Namespace) -> Status:
     return Status.OK
 
 
+async def _wait_until_usable(site: Site) -> None:
+    """Wait some time for a site that has to be reached first; what is wrong with it then, the driver finds."""
+    with suppress(CTSError, TimeoutError):
+        async with asyncio.timeout(DESCRIBE_SECONDS):
+            while not (await site.describe()).available:  # noqa: ASYNC110 - the site can only be polled
+                await asyncio.sleep(0.5)
+
+
 async def fail(arguments: argparse.Namespace) -> Status:
     """End a live job as an error and stop its containers. Raises CommandError."""
     async with open_stores() as stores:
@@ -258,7 +268,7 @@ async def fail(arguments: argparse.Namespace) -> Status:
 async def _stop(stores: Stores, job: JobSummary) -> str | None:
     """Stop the job's containers; return why they could not be stopped, or None."""
     try:
-        site = _site(stores, job)
+        site = _site(stores, job, looks_only=False)
         await site.open(lambda _: None)
     except (CommandError, ConfigError, CTSError) as e:
         return str(e)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,3 +34,17 @@ def jaws_settings(sites: JAWSSites, server: S3Server, folder: Path) -> dict[str,
             "max_calls_s": 100.0,
         },
     }
+
+
+def settings_variables(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return the environment variables that stand for settings."""
+    return dict(_variables(settings, "CTS_"))
+
+
+def _variables(settings: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _variables(value, f"{prefix}{name.upper()}__")
+        else:
+            text = ",".join(value) if isinstance(value, list) else str(value)
+            yield f"{prefix}{name.upper()}", text

@@ -58,6 +58,7 @@ _HASH_LENGTH = 16
 _MAX_ERROR = 2000
 """Characters of a command's error that a message repeats."""
 _UNPREPARED = Availability("NERSC was not reached yet since this service started")
+_ONLY_LOOKS = "Nothing was prepared at NERSC, since this command only looks at the sites of JAWS"
 
 
 @dataclass(frozen=True)
@@ -138,11 +139,10 @@ class Facility:
     # -- life --
 
     async def open(self) -> None:
-        """Begin to prepare, once. Raises ConfigError if the settings alone are wrong."""
+        """Begin to prepare, once. The key file is read then: one that is missing must not keep other sites from starting."""
         self._users += 1
         if self._users > 1:
             return
-        await asyncio.to_thread(read_key, self.setup.sfapi_cred_path)
         if self.setup.looks_only:
             self._problem = Availability()
             return
@@ -168,7 +168,7 @@ class Facility:
         for tries in range(1 << 30):
             try:
                 await self._prepare_once()
-            except (CTSError, SFAPIError, JAWSError, CommandError) as e:
+            except (ConfigError, CTSError, SFAPIError, JAWSError, CommandError) as e:
                 self._problem = Availability(f"NERSC and JAWS cannot be used yet: {e}")
                 log.warning("The sites of JAWS are not prepared yet: %s", e)
             except Exception:
@@ -241,7 +241,7 @@ class Facility:
             ):
                 self._client = await self._make_client()
                 log.info("A renewed client of NERSC is used: %s", self._client.info.client_id)
-        except (CTSError, SFAPIError) as e:
+        except (ConfigError, CTSError, SFAPIError) as e:
             log.warning("The new key for NERSC cannot be used yet: %s", e)
         except Exception:
             log.exception("The new key for NERSC was not tried")
@@ -250,7 +250,7 @@ class Facility:
     def sfapi(self) -> SFAPI:
         """The client of NERSC in use."""
         if self._client is None:
-            raise UnavailableError(self._problem.reason or "")
+            raise UnavailableError(self._problem.reason or _ONLY_LOOKS)
         return self._client.sfapi
 
     def client(self) -> ClientInfo:
@@ -267,7 +267,7 @@ class Facility:
     def layout(self) -> Layout:
         """The paths at NERSC."""
         if self._layout is None:
-            raise UnavailableError(self._problem.reason or "")
+            raise UnavailableError(self._problem.reason or _ONLY_LOOKS)
         return self._layout
 
     @property
@@ -302,19 +302,26 @@ class Facility:
                 machine.value: outages.read_status(await sfapi.status(machine))
                 for machine in Machine
             }
-            happening = {
-                machine.value: outages.read_outages(await sfapi.outages(machine))
-                for machine in Machine
-            }
-            planned = {
-                machine.value: outages.read_outages(await sfapi.planned_outages(machine))
-                for machine in Machine
-            }
         except (UnavailableError, SFAPIError) as e:
             log.warning("NERSC does not say how it is: %s", e)
             return _Systems(Availability("NERSC does not say whether it is up"), {})
+        happening = await self._outages(sfapi.outages)
+        planned = await self._outages(sfapi.planned_outages)
         both = {name: happening[name] + planned[name] for name in happening}
         return _Systems(outages.nersc(statuses, both, now), planned)
+
+    async def _outages(
+        self, ask: Callable[[Machine], Awaitable[object]]
+    ) -> dict[str, list[Outage]]:
+        """Return the outages of each system; none of one that does not list them, as they only explain its status."""
+        found: dict[str, list[Outage]] = {}
+        for machine in Machine:
+            try:
+                found[machine.value] = outages.read_outages(await ask(machine))
+            except (UnavailableError, SFAPIError) as e:
+                log.warning("NERSC does not list outages of %s: %s", machine.value, e)
+                found[machine.value] = []
+        return found
 
     def _site_asker(self, name: str) -> Callable[[], Awaitable[Availability]]:
         async def ask() -> Availability:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from cts_core.errors import CTSError
+from cts_core.errors import ConfigError, CTSError
 from cts_core.model.site import SiteName
 from cts_core.sites.jaws import commands
 from cts_core.sites.jaws.central import JAWSError
@@ -25,7 +25,7 @@ async def inspect(facility: Facility, site: SiteName) -> Survey:
     async def ask(what: str, question: _Question) -> None:
         try:
             told = await question()
-        except (CTSError, SFAPIError, JAWSError, CommandError) as e:
+        except (ConfigError, CTSError, SFAPIError, JAWSError, CommandError) as e:
             trouble.append(f"{what}: {e}")
             return
         for line in told:

@@ -20,12 +20,18 @@ from cts_core.identity.jupyter import OWNER_ROLES, JupyterIdentity
 from cts_core.model.image import ImageRegistration
 from cts_core.model.record import JobRecord, JobWait
 from cts_core.records.sqlite.store import SQLiteStore
+from cts_core.sites.jaws.layout import Machine
 from cts_core.states import JobState
 from cts_jupyter import formatting
 from tests.harness.cli import Run
 from tests.harness.factories import make_job_record, make_submission
+from tests.harness.jaws_settings import jaws_settings, settings_variables
+from tests.harness.jaws_vectors import LAYOUT
 from tests.harness.paths import APPEND_RUN
+from tests.services.s3 import S3Server
+from tests.simulators.jaws_sites import JAWSSites, jaws_sites
 
+__all__ = ["jaws_sites"]
 pytestmark = pytest.mark.slow
 
 ANA = User("ana", OWNER_ROLES)
@@ -144,6 +150,23 @@ async def test_fail_ends_a_job_and_its_containers_and_is_audited(store: SQLiteSt
     assert again.returncode == 1
     assert "has ended already" in again.stderr
     assert len(await store.audit(job.id)) == 1
+
+
+async def test_fail_stops_a_job_at_jaws(
+    store: SQLiteStore, run: Run, jaws_sites: JAWSSites, minio: S3Server, tmp_path: Path
+):
+    nersc = jaws_sites.nersc
+    for path in (LAYOUT.staging[Machine.DTNS], LAYOUT.refdata_root, LAYOUT.code_root):
+        nersc.place(path).mkdir(parents=True, exist_ok=True)
+    job = await put(store, cluster="perlmutter-jaws")
+    begun = JobState.DOWNLOAD_SUBMITTED
+    await store.transition(job.id, JobState.CREATED, begun, time=utc_now(), trans_id="1")
+    more = settings_variables(jaws_settings(jaws_sites, minio, tmp_path))
+    words = ("jobs", "fail", job.id, "--reason", "x")
+    shown = await asyncio.to_thread(run, *words, more=more)
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    # Whatever tries to submit it later finds that claim.
+    assert (nersc.place(LAYOUT.job(job.id)) / "submit-1.claim").is_file()
 
 
 async def test_retry_of_a_job_that_fails(store: SQLiteStore, run: Run):

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from cts_core.sites.jaws.layout import Machine
 from tests.harness.cli import Run
-from tests.harness.jaws_settings import jaws_settings
+from tests.harness.jaws_settings import jaws_settings, settings_variables
 from tests.harness.jaws_vectors import LAYOUT
 from tests.services.s3 import S3Server
 from tests.simulators.jaws_sites import JAWSSites, jaws_sites
 
 __all__ = ["jaws_sites"]
 pytestmark = pytest.mark.slow
-
-
-def _variables(settings: Mapping[str, Any], prefix: str = "CTS_") -> Iterator[tuple[str, str]]:
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _variables(value, f"{prefix}{name.upper()}__")
-        else:
-            text = ",".join(value) if isinstance(value, list) else str(value)
-            yield f"{prefix}{name.upper()}", text
 
 
 def _files(folder: Path) -> set[tuple[str, int]]:
@@ -44,7 +33,7 @@ def test_check_tells_what_works_and_changes_nothing(
     nersc = jaws_sites.nersc
     for path in (LAYOUT.staging[Machine.DTNS], LAYOUT.refdata_root, LAYOUT.code_root):
         nersc.place(path).mkdir(parents=True, exist_ok=True)
-    more = dict(_variables(jaws_settings(jaws_sites, minio, tmp_path)))
+    more = settings_variables(jaws_settings(jaws_sites, minio, tmp_path))
     before = _files(nersc.root)
     shown = run("sites", "check", "perlmutter-jaws", more=more)
     assert shown.returncode == 0, shown.stdout + shown.stderr
@@ -78,7 +67,7 @@ def test_check_tells_everything_that_does_not_work(
         }
     ]
     jaws_sites.jaws.sites["jgi"]["jgi-Cromwell"] = "DOWN"
-    shown = run("sites", "check", "lawrencium-jaws", more=dict(_variables(settings)))
+    shown = run("sites", "check", "lawrencium-jaws", more=settings_variables(settings))
     assert shown.returncode == 3, shown.stdout + shown.stderr
     wrong = [line for line in shown.stdout.splitlines() if line.startswith("wrong: ")]
     for part in (

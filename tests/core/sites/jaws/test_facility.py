@@ -16,7 +16,7 @@ from cts_core.errors import ConfigError, UnavailableError
 from cts_core.model.site import SiteName
 from cts_core.sites.jaws.facility import Facility
 from cts_core.sites.jaws.layout import Machine
-from cts_core.sites.jaws.sfapi import CommandError
+from cts_core.sites.jaws.sfapi import CommandError, PublicSFAPI
 from tests.harness.engine import TIMEOUT_SECONDS
 from tests.harness.jaws_clients import write_key
 from tests.harness.jaws_site import JAWSWorld, hurry
@@ -100,6 +100,38 @@ async def test_sites_are_prepared_once_everything_is_right(world: JAWSWorld):
         assert facility.known(SiteName.PERLMUTTER_JAWS).is_usable
         nersc.override = PreparedResponse(200, json.dumps({"status": "unavailable"}).encode())
         await _until(facility, "NERSC is down: dtns is unavailable, perlmutter is unavailable")
+
+
+async def test_key_that_is_missing_at_the_start_is_waited_for(world: JAWSWorld):
+    key = world.setup().sfapi_cred_path
+    missing = key.with_name("later")
+    async with _open(world, sfapi_cred_path=missing) as facility:
+        await _until(facility, f"jaws.sfapi_cred_path: {missing} cannot be read")
+        key.rename(missing)
+        await _until(facility, None)
+
+
+async def test_status_of_nersc_counts_though_its_outages_are_not_listed(
+    world: JAWSWorld, monkeypatch: pytest.MonkeyPatch
+):
+    async def fail(_sfapi: PublicSFAPI, _machine: Machine) -> object:
+        raise UnavailableError("NERSC answers with status 503")
+
+    monkeypatch.setattr(PublicSFAPI, "outages", fail)
+    monkeypatch.setattr(PublicSFAPI, "planned_outages", fail)
+    async with _open(world) as facility:
+        await _until(facility, None)
+        world.sites.nersc.statuses["dtns"] = "unavailable"
+        await _until(facility, "NERSC is down: dtns is unavailable")
+
+
+async def test_facility_that_only_looks_says_why_it_does_nothing_else(world: JAWSWorld):
+    async with _open(world, looks_only=True) as facility:
+        await _until(facility, None)
+        with pytest.raises(UnavailableError, match="only looks"):
+            facility.layout  # noqa: B018 - it raises
+        with pytest.raises(UnavailableError, match="only looks"):
+            facility.sfapi  # noqa: B018 - it raises
 
 
 async def test_renewed_key_is_taken_once_it_works(world: JAWSWorld):
