@@ -55,7 +55,7 @@ function Here(props: Omit<Props, "instance">): ReactNode {
   const { job, error } = useJob(props.store, props.id);
   return (
     <>
-      <JobCard {...props} />
+      <JobCard key={props.id} {...props} />
       {!job && error && (
         <p className="cts-note" role="status">
           {explainSaved(error, tr)}

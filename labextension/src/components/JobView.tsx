@@ -18,7 +18,7 @@ export function JobView({ store, id, service, open, newJob }: Props): ReactNode 
   const { job, error } = useJob(store, id);
   return (
     <div className="cts-view">
-      <JobCard store={store} id={id} service={service} size="wide" open={open} newJob={newJob} />
+      <JobCard key={id} store={store} id={id} service={service} size="wide" open={open} newJob={newJob} />
       {!job && (
         <p className="cts-empty" role="status">
           {error ? explainGone(error, tr) : tr.__("Loading …")}

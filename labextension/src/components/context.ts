@@ -1,6 +1,6 @@
 // What every component is given by the page that it is in.
 
-import { createContext, useContext, useEffect, useState, useSyncExternalStore } from "react";
+import { createContext, useCallback, useContext, useEffect, useState, useSyncExternalStore } from "react";
 
 import { type Translator, english } from "../rules/translator";
 import type { JobPreview } from "../api/types";
@@ -17,34 +17,48 @@ export function useTranslator(): Translator {
   return useContext(TranslatorContext);
 }
 
+/** A thing that a component is shown, anew at each change; `watch` and `view` are of what they name in `of`. */
+function useWatched<View>(
+  watch: (callback: () => void) => () => void,
+  view: () => View,
+  of: readonly unknown[],
+): View {
+  return useSyncExternalStore(useCallback(watch, of), view);
+}
+
 export function useJob(store: JobStore, id: string): JobView {
-  const [subscribe] = useState(() => (callback: () => void) => store.watch(id, callback));
-  return useSyncExternalStore(subscribe, () => store.view(id));
+  return useWatched(
+    (callback) => store.watch(id, callback),
+    () => store.view(id),
+    [store, id],
+  );
 }
 
 export function useStatus(store: JobStore): StreamStatus {
-  const [subscribe] = useState(() => (callback: () => void) => store.watchStatus(callback));
-  return useSyncExternalStore(subscribe, () => store.status);
+  return useWatched(
+    (callback) => store.watchStatus(callback),
+    () => store.status,
+    [store],
+  );
 }
 
-export function useList(list: JobList): ListView {
-  const [subscribe] = useState(() => (callback: () => void) => list.watch(callback));
-  return useSyncExternalStore(subscribe, () => list.view);
+export function useView<View>(store: Pick<Observable<View>, "view" | "watch">): View {
+  return useWatched(
+    (callback) => store.watch(callback),
+    () => store.view,
+    [store],
+  );
 }
 
-export function useDraft(draft: DraftStore): DraftView {
-  const [subscribe] = useState(() => (callback: () => void) => draft.watch(callback));
-  return useSyncExternalStore(subscribe, () => draft.view);
-}
-
-export function useView<View>(store: Observable<View>): View {
-  const [subscribe] = useState(() => (callback: () => void) => store.watch(callback));
-  return useSyncExternalStore(subscribe, () => store.view);
-}
+export const useList = (list: JobList): ListView => useView(list);
+export const useDraft = (draft: DraftStore): DraftView => useView(draft);
 
 export function useReason(reasons: Reasons, job: JobPreview, tr: Translator): string {
-  const [subscribe] = useState(() => (callback: () => void) => reasons.watch(callback));
-  return useSyncExternalStore(subscribe, () => reasons.of(job, tr));
+  return useWatched(
+    (callback) => reasons.watch(callback),
+    () => reasons.of(job, tr),
+    [reasons],
+  );
 }
 
 const TICK_MS = 1_000;

@@ -46,7 +46,8 @@ export class JobList implements StreamListener {
   private state: ListView = EMPTY;
   private cursor: string | undefined;
   private readonly callbacks = new Set<() => void>();
-  private timer: ReturnType<typeof setTimeout> | undefined;
+  private reloading: ReturnType<typeof setTimeout> | undefined;
+  private refreshing: ReturnType<typeof setTimeout> | undefined;
   private request = new AbortController();
   private isAppending = false;
 
@@ -71,30 +72,40 @@ export class JobList implements StreamListener {
       if (this.callbacks.size) return;
       this.stream.remove(this);
       this.request.abort();
-      clearTimeout(this.timer);
+      clearTimeout(this.reloading);
+      clearTimeout(this.refreshing);
     };
   }
 
   /** Lists the jobs that a filter lets through; a text once a person has typed it. */
   setFilter(changes: Partial<Filter>): void {
+    // What is asked for now is of the filter before.
+    this.request.abort();
     const filter = { ...this.state.filter, ...changes };
     const isTyping = TYPED.some((field) => filter[field] !== this.state.filter[field]);
     this.set({ filter });
-    this.later(isTyping ? TYPING_MS : 0, () => {
-      this.reload();
-    });
+    clearTimeout(this.reloading);
+    this.reloading = setTimeout(
+      () => {
+        this.reload();
+      },
+      isTyping ? TYPING_MS : 0,
+    );
   }
 
   /** Loads the next page; one at a time. */
   async more(): Promise<void> {
     if (this.isAppending || !this.state.hasMore) return;
     this.isAppending = true;
+    const { signal } = this.request;
     try {
       const page = await this.ask({ limit: PAGE, cursor: this.cursor });
+      // It is of a list that another one has replaced.
+      if (signal.aborted) return;
       const known = new Set(this.state.jobs.map(({ id }) => id));
       this.turn(page, [...this.state.jobs, ...page.jobs.filter(({ id }) => !known.has(id))]);
     } catch (error) {
-      this.refused(error);
+      if (!signal.aborted) this.refused(error);
     } finally {
       this.isAppending = false;
     }
@@ -155,9 +166,10 @@ export class JobList implements StreamListener {
   }
 
   private refreshSoon(): void {
-    this.later(EVENTS_MS, () => {
+    clearTimeout(this.refreshing);
+    this.refreshing = setTimeout(() => {
       void this.refreshHead();
-    });
+    }, EVENTS_MS);
   }
 
   private async refreshHead(): Promise<void> {
@@ -169,7 +181,7 @@ export class JobList implements StreamListener {
       const rest = this.state.jobs.filter((job) => !heads.has(job.id) && isKept(this.state.filter, job));
       this.set({ jobs: newestFirst([...jobs, ...rest]), isLoading: false, error: null });
     } catch (error) {
-      this.refused(error);
+      if (!signal.aborted) this.refused(error);
     }
     await this.loadNews();
   }
@@ -196,11 +208,6 @@ export class JobList implements StreamListener {
 
   private refused(error: unknown): void {
     this.set({ isLoading: false, error: asServiceError(error) });
-  }
-
-  private later(ms: number, task: () => void): void {
-    clearTimeout(this.timer);
-    this.timer = setTimeout(task, ms);
   }
 
   private set(changes: Partial<ListView>): void {

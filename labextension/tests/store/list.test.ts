@@ -86,3 +86,30 @@ it("takes what ended for seen", async () => {
   expect(service.asked).toContain("PUT jobs/last_look");
   expect(list.view.news).toEqual([]);
 });
+
+it("appends no page of a filter before", async () => {
+  service.answers.set("jobs", { jobs: [preview({ id: "b" })], next: "c1" });
+  await start();
+  let answer: (page: unknown) => void = () => undefined;
+  service.answers.set("jobs", ({ cursor }: { cursor?: string }) =>
+    cursor === undefined
+      ? { jobs: [preview({ id: "found" })] }
+      : new Promise((resolve) => (answer = resolve)),
+  );
+  const more = list.more();
+  list.setFilter({ site: "kbase" });
+  await vi.waitUntil(() => ids().includes("found"));
+  answer({ jobs: [preview({ id: "a" })], next: "c2" });
+  await more;
+  expect(ids()).toEqual(["found"]);
+  expect(list.view.hasMore).toBe(false);
+});
+
+it("asks for what is typed also where events come meanwhile", async () => {
+  await start();
+  list.setFilter({ text: "checkm" });
+  list.onGap();
+  await vi.waitUntil(() =>
+    service.asked.some((path) => path.includes("limit=200") && path.includes("checkm")),
+  );
+});
