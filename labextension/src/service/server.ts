@@ -27,6 +27,16 @@ async function failure(response: Response): Promise<ServiceError> {
   }
 }
 
+/** Reads a body that may be cut, or not be the service's; rejects with ServiceError, or with AbortError. */
+async function readWhole<T>(read: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+  try {
+    return await read();
+  } catch (error) {
+    if (signal?.aborted || isAbort(error)) throw new DOMException("", "AbortError");
+    throw new ServiceError(502, "The answer was cut off, or is not the service's");
+  }
+}
+
 /** Lets so many tasks run at once; the others wait for their turn. */
 class Places {
   private running = 0;
@@ -73,7 +83,7 @@ export class ServerService implements IService {
   get<T>(path: string, query?: Query, signal?: AbortSignal): Promise<T> {
     return this.requests.run(async () => {
       const response = await this.send(this.url(path, query), signal ? { signal } : {});
-      return (await response.json()) as T;
+      return readWhole(() => response.json() as Promise<T>, signal);
     });
   }
 
@@ -99,7 +109,7 @@ export class ServerService implements IService {
         method: "POST",
         ...withJson(body, key === undefined ? {} : { "Idempotency-Key": key }),
       });
-      return (await response.json()) as T;
+      return readWhole(() => response.json() as Promise<T>);
     });
   }
 
@@ -107,8 +117,8 @@ export class ServerService implements IService {
     const places = query["wait"] ? this.waits : this.requests;
     return places.run(async () => {
       const response = await this.send(this.url(path, query), signal ? { signal } : {});
-      const body =
-        keep === "first" ? await readFirst(bodyOf(response), limit) : await readLast(bodyOf(response), limit);
+      const read = keep === "first" ? readFirst : readLast;
+      const body = await readWhole(() => read(bodyOf(response), limit), signal);
       return { ...body, header: (name) => response.headers.get(name) };
     });
   }

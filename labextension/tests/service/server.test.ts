@@ -181,3 +181,21 @@ it("says that what it sends is JSON", async () => {
     ['{"image":"x"}', { "Content-Type": "application/json", "Idempotency-Key": "key" }],
   ]);
 });
+
+it("rejects with an error of the service where an answer is cut, or is no JSON", async () => {
+  const cut = (): Response =>
+    new Response(
+      new ReadableStream({
+        start: (controller) => {
+          controller.error(new TypeError("network error"));
+        },
+      }),
+    );
+  const wrong = { status: 502, isOffline: true };
+  const asked = service(() => Promise.resolve(new Response("<html>")));
+  await expect(asked.get("jobs")).rejects.toMatchObject(wrong);
+  await expect(asked.post("jobs", {})).rejects.toMatchObject(wrong);
+  const broken = service(() => Promise.resolve(cut()));
+  await expect(broken.post("jobs", {})).rejects.toMatchObject(wrong);
+  await expect(broken.read("files/content", {}, { limit: 9, keep: "first" })).rejects.toMatchObject(wrong);
+});
