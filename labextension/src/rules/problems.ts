@@ -43,6 +43,8 @@ export interface Fault {
   readonly message: string;
   readonly hint?: string | undefined;
   readonly isMissing?: true;
+  /** The service found it: it may be mended elsewhere, as by computing checksums. */
+  readonly isFound?: true;
 }
 
 /** What is wrong with a draft as it stands; nothing of this was asked of the service. */
@@ -62,7 +64,7 @@ export function faultsOf(draft: Draft, sites: readonly Site[], tr: Translator): 
 export function withProblems(faults: readonly Fault[], found: readonly Problem[]): Fault[] {
   const known = new Set(faults.map(({ place }) => String(place[0])));
   const added = found
-    .map(({ loc, message, hint }): Fault => ({ place: loc.slice(1), message, hint }))
+    .map(({ loc, message, hint }): Fault => ({ place: loc.slice(1), message, hint, isFound: true }))
     .filter(({ place }) => place.length === 0 || !known.has(String(place[0])));
   return [...faults, ...added];
 }

@@ -13,7 +13,7 @@ import {
 import { type Draft, EMPTY_DRAFT, toDraft, toSubmission } from "../rules/spec";
 import type { Translator } from "../rules/translator";
 import { english } from "../rules/translator";
-import { type ServiceError, asServiceError } from "../service/errors";
+import { ServiceError, asServiceError } from "../service/errors";
 import { newKey } from "../service/key";
 import type { IService } from "../service/port";
 import { type Catalogue, EMPTY_CATALOGUE, loadCatalogue } from "./catalogue";
@@ -97,6 +97,8 @@ export class DraftStore {
   private retry: ReturnType<typeof setTimeout> | undefined;
   private isChecking = false;
   private isStale = false;
+  /** Counts what the draft was before: an answer to an older one changes nothing. */
+  private generation = 0;
 
   constructor(
     readonly service: IService,
@@ -133,16 +135,17 @@ export class DraftStore {
   /** Changes the draft, unless it is being submitted. */
   change(changes: Partial<Draft>): void {
     if (isFrozen(this.state.sent)) return;
-    this.set({ draft: this.fill({ ...this.state.draft, ...changes }), sent: READY });
+    this.generation += 1;
+    // What was found stays at its fields until the next check.
+    const check: Check = { ...this.state.check, phase: "waiting" };
+    this.set({ draft: this.fill({ ...this.state.draft, ...changes }), sent: READY, check });
     this.later(CHECK_MS);
   }
 
-  /** Begins anew. */
+  /** Begins anew, unless the draft is being submitted. */
   reset(draft: Draft = EMPTY_DRAFT): void {
-    this.request = null;
-    this.suggested = "";
-    this.begun = new Date();
-    this.set({ draft: this.fill(draft), sent: READY, check: UNCHECKED });
+    if (this.state.sent.phase === "sending") return;
+    this.begin(draft, READY);
     this.later(0);
   }
 
@@ -151,9 +154,15 @@ export class DraftStore {
     this.reset({ ...this.state.draft, outputDir: "" });
   }
 
-  /** Begins with what a job was submitted with, and an output folder of its own. Rejects with ServiceError. */
+  /**
+   * Begins with what a job was submitted with, and an output folder of its own, unless the draft was changed meanwhile.
+   * Rejects with ServiceError.
+   */
   async startFrom(id: string): Promise<void> {
+    if (this.state.sent.phase === "sending") return;
+    const generation = (this.generation += 1);
     const job = await this.service.get<Job>(`jobs/${encodeURIComponent(id)}`);
+    if (generation !== this.generation) return;
     const { input_files: files, ...rest } = job.job_input;
     // A new job takes the inputs as they are now, whatever they were then.
     const now = files.map((one) => {
@@ -177,14 +186,15 @@ export class DraftStore {
 
   /** Goes on with a form that was kept. */
   restore({ draft, key, jobId }: SavedForm): void {
-    this.reset(draft);
+    this.begin(draft, jobId === undefined ? READY : { phase: "done", jobId, wasLost: false });
     // If its answer was lost with the page, the same submission is still the same job.
     if (key !== undefined) this.request = { text: JSON.stringify(toSubmission(draft)), key };
-    if (jobId !== undefined) this.set({ sent: { phase: "done", jobId, wasLost: false } });
+    this.later(0);
   }
 
-  /** Checks the draft now. */
+  /** Checks the draft now, whatever it was refused for before. */
   checkNow(): void {
+    if (this.state.sent.phase === "refused") this.set({ sent: READY });
     this.later(0);
   }
 
@@ -196,19 +206,35 @@ export class DraftStore {
     const submission = toSubmission(draft);
     const text = JSON.stringify(submission);
     if (this.request?.text !== text) this.request = { text, key: newKey() };
+    const generation = (this.generation += 1);
     this.set({ sent: { phase: "sending" } });
+    const answer = await this.post(submission, this.request.key, wasLost);
+    if (generation === this.generation) this.set({ sent: answer });
+  }
+
+  private async post(submission: object, key: string, wasLost: boolean): Promise<Sent> {
     try {
-      const { job_id: jobId } = await this.service.post<Submitted>("jobs", submission, this.request.key);
-      this.set({ sent: { phase: "done", jobId, wasLost } });
+      const { job_id: jobId } = await this.service.post<Submitted>("jobs", submission, key);
+      return { phase: "done", jobId, wasLost };
     } catch (caught) {
-      const error = asServiceError(caught);
-      this.set({ sent: { phase: error.isOffline ? "lost" : "refused", error } });
+      // Whatever else went wrong, the job may be there.
+      const error =
+        caught instanceof ServiceError ? caught : new ServiceError(0, this.tr.__("The answer was cut off"));
+      return { phase: error.isOffline ? "lost" : "refused", error };
     }
   }
 
   /** Lets the draft be changed although its submission had no answer. */
   giveUp(): void {
     if (this.state.sent.phase === "lost") this.set({ sent: READY });
+  }
+
+  private begin(draft: Draft, sent: Sent): void {
+    this.generation += 1;
+    this.request = null;
+    this.suggested = "";
+    this.begun = new Date();
+    this.set({ draft: this.fill(draft), sent, check: UNCHECKED });
   }
 
   /** The draft with what follows from it and the catalogue, where a person chose nothing else. */
@@ -260,7 +286,10 @@ export class DraftStore {
     this.isChecking = true;
     this.set({ check: { ...this.state.check, phase: "running" } });
     try {
-      this.set({ check: await this.ask(submission), isOffline: false });
+      const check = await this.ask(submission);
+      // It says nothing of a draft that was changed meanwhile.
+      const phase = this.state.draft === draft ? check.phase : "waiting";
+      this.set({ check: { ...check, phase }, isOffline: false });
     } catch (error) {
       this.failed(asServiceError(error));
     } finally {

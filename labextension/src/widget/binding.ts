@@ -2,7 +2,7 @@
 
 import { type Entry, digestOf, keyOf } from "../rules/digest";
 import type { Submission } from "../api/types";
-import { EMPTY_DRAFT, toDraft, toSubmission } from "../rules/spec";
+import { type Draft, EMPTY_DRAFT, toDraft, toSubmission } from "../rules/spec";
 import type { Channel } from "../service/kernel";
 import { type DraftStore, type DraftView, isFrozen } from "../store/draft";
 
@@ -28,20 +28,36 @@ export function bind(model: Model, draft: DraftStore): void {
   let spec = "";
   let files: Entry[] = [];
   let digest = digestOf([]);
+  let checked = model.get("checked");
   let timer: ReturnType<typeof setTimeout> | undefined;
+  // The files of the job that is shown.
+  let submitted = "";
 
-  const take = (given: Partial<Submission>, inputs: Entry[]): void => {
-    const base = toSubmission(EMPTY_DRAFT);
-    const params = { ...base.params, ...given.params };
-    const next = toDraft({ ...base, ...given, params, input_files: inputs as Submission["input_files"] });
-    if (isFrozen(draft.view.sent)) draft.reset(next);
-    else draft.change(next);
+  /** Begins anew where there is a job: the notebook wants another. */
+  const take = (changes: Partial<Draft>): void => {
+    if (isFrozen(draft.view.sent)) draft.reset({ ...draft.view.draft, ...changes });
+    else draft.change(changes);
   };
   const readSpec = (): void => {
-    const given = model.get("_spec");
+    const given = model.get("_spec") as Partial<Submission>;
     if (JSON.stringify(given) === spec) return;
     spec = JSON.stringify(given);
-    take(given as Partial<Submission>, files);
+    const base = toSubmission(EMPTY_DRAFT);
+    const params = { ...base.params, ...given.params };
+    const { files: paths, details } = draft.view.draft;
+    take({ ...toDraft({ ...base, ...given, params }), files: paths, details });
+  };
+  const readFiles = (entries: Entry[]): void => {
+    const next = digestOf(entries.map(keyOf));
+    // All pages of a kernel hear what it answers to one of them; and what it had before this page changed it.
+    if (next === digest || next !== model.get("_digest")) return;
+    files = entries;
+    digest = next;
+    const { files: paths, details } = toDraft({ input_files: entries as Submission["input_files"] });
+    const { sent } = draft.view;
+    if (sent.phase === "done" && digest === submitted) {
+      draft.restore({ draft: { ...draft.view.draft, files: paths, details }, jobId: sent.jobId });
+    } else take({ files: paths, details });
   };
   const readDigest = (): void => {
     if (model.get("_digest") !== digest) model.send({ cts: "files?" });
@@ -50,11 +66,14 @@ export function bind(model: Model, draft: DraftStore): void {
     const id = model.get("_job_id");
     const { sent } = draft.view;
     if (typeof id === "string" && id && !(sent.phase === "done" && sent.jobId === id)) {
+      submitted = String(model.get("_digest"));
       draft.restore({ draft: draft.view.draft, jobId: id });
     }
   };
   const readChecked = (): void => {
-    if (model.get("checked") === null) draft.checkNow();
+    // Not what this side said itself of a draft that changes.
+    if (model.get("checked") === null && checked !== null) draft.checkNow();
+    checked = model.get("checked");
   };
 
   const send = (isWhole: boolean): void => {
@@ -65,8 +84,8 @@ export function bind(model: Model, draft: DraftStore): void {
       model.set("_spec", JSON.parse(text));
     }
     sendFiles(now, isWhole);
-    const { phase } = draft.view.check;
-    if (phase === "done" || phase === "waiting") model.set("checked", checkedOf(draft.view));
+    checked = checkedOf(draft.view);
+    model.set("checked", checked);
     const { sent } = draft.view;
     model.set("_job_id", sent.phase === "done" ? sent.jobId : "");
     model.save_changes();
@@ -96,11 +115,7 @@ export function bind(model: Model, draft: DraftStore): void {
   model.on("msg:custom", (content) => {
     const message = content as FilesMessage | { cts: "files?" | "piece" };
     if (message.cts === "files?") send(true);
-    else if (message.cts === "files") {
-      files = message.files;
-      digest = digestOf(files.map(keyOf));
-      take(JSON.parse(spec) as Partial<Submission>, files);
-    }
+    else if (message.cts === "files") readFiles(message.files);
   });
   readSpec();
   readDigest();

@@ -150,6 +150,7 @@ it("adds what the service found at other fields", () => {
     place: ["input_files", 1],
     message: "has no checksum",
     hint: "Have it computed",
+    isFound: true,
   });
   expect(found.map((fault) => isAt(fault, ["input_files"]))).toEqual([false, true]);
 });

@@ -93,7 +93,9 @@ it("shows what the service found at its field", async () => {
   const problem = { loc: ["body", "input_files", 1], message: "No checksum" };
   service.answers.set(CHECK, { ...CHECKED, problems: [problem] });
   const store = await open(GOOD);
-  expect(store.view.faults).toEqual([{ place: ["input_files", 1], message: "No checksum", hint: undefined }]);
+  expect(store.view.faults).toEqual([
+    { place: ["input_files", 1], message: "No checksum", hint: undefined, isFound: true },
+  ]);
   const detail = {
     request_validation_detail: [{ type: "", loc: ["body", "image"], msg: "Value error, Odd" }],
   };
@@ -200,4 +202,78 @@ it("keeps no long list of files, and takes nothing that is not a form", async ()
   const store = await open({ ...GOOD, files });
   expect(store.saved.draft.files).toEqual([]);
   for (const odd of [null, 1, {}, { draft: { ...GOOD, files: "x" } }]) expect(readSaved(odd)).toBeNull();
+});
+
+it("has a check of the draft as it is, or none", async () => {
+  const store = await open(GOOD);
+  expect(store.view.check.phase).toBe("done");
+  store.change({ cpus: "2" });
+  expect(store.view.check.phase).toBe("waiting");
+  let answer: (answered: object) => void = () => undefined;
+  service.answers.set(CHECK, () => new Promise((resolve) => (answer = resolve)));
+  await vi.advanceTimersByTimeAsync(CHECK_MS);
+  store.change({ cpus: "3" });
+  answer(CHECKED);
+  await vi.advanceTimersByTimeAsync(0);
+  expect(store.view.check.phase).toBe("waiting");
+});
+
+it("is not begun anew while it is sent, and stays the job that it becomes", async () => {
+  const store = await open(GOOD);
+  let answer: (answered: object) => void = () => undefined;
+  service.answers.set("POST jobs", () => new Promise((resolve) => (answer = resolve)));
+  service.answers.set("jobs/old", preview({ id: "old" }));
+  const submitted = store.submit();
+  await vi.advanceTimersByTimeAsync(0);
+  store.reset();
+  await store.startFrom("old");
+  expect(store.view).toMatchObject({ draft: GOOD, sent: { phase: "sending" } });
+  answer({ job_id: "1" });
+  await submitted;
+  expect(store.view.sent).toMatchObject({ phase: "done", jobId: "1" });
+});
+
+it("starts from the job that was chosen last, and from none once a person has gone on", async () => {
+  const store = await open();
+  const answers: Record<string, (job: object) => void> = {};
+  for (const id of ["a", "b", "c"]) {
+    service.answers.set(`jobs/${id}`, () => new Promise((resolve) => (answers[id] = resolve)));
+  }
+  const answer = (id: string): void => {
+    const job = preview({ id });
+    answers[id]?.({
+      ...job,
+      job_input: { ...job.job_input, image: `host/${id}`, input_files: ["data/in/a"] },
+    });
+  };
+  const both = [store.startFrom("a"), store.startFrom("b")];
+  await vi.advanceTimersByTimeAsync(0);
+  answer("b");
+  answer("a");
+  await Promise.all(both);
+  expect(store.view.draft.image).toBe("host/b");
+  const third = store.startFrom("c");
+  await vi.advanceTimersByTimeAsync(0);
+  store.change({ image: "host/mine" });
+  answer("c");
+  await third;
+  expect(store.view.draft.image).toBe("host/mine");
+});
+
+it("forgets a refusal once it is checked again", async () => {
+  const store = await open(GOOD);
+  const detail = { request_validation_detail: [{ type: "", loc: ["body", "image"], msg: "Not there" }] };
+  service.answers.set("POST jobs", new ServiceError(400, "Invalid", 30010, detail));
+  await store.submit();
+  expect(store.view.faults).toMatchObject([{ message: "Not there", isFound: true }]);
+  store.checkNow();
+  await vi.advanceTimersByTimeAsync(0);
+  expect(store.view).toMatchObject({ faults: [], sent: { phase: "ready" }, check: { phase: "done" } });
+});
+
+it("may have been submitted, whatever else goes wrong with the answer", async () => {
+  const store = await open(GOOD);
+  service.answers.set("POST jobs", new SyntaxError("cut"));
+  await store.submit();
+  expect(store.view.sent.phase).toBe("lost");
 });

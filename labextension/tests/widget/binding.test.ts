@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, expect, it, vi } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 
 import { digestOf, keyOf } from "../../src/rules/digest";
 import { DraftStore } from "../../src/store/draft";
@@ -123,4 +123,58 @@ it("shows a job that the notebook sets, and tells of one that was submitted", as
   expect(model.traits["_job_id"]).toBe("job-1");
   model.change("_spec", { image: "host/next", params: {} });
   expect(draft.view).toMatchObject({ sent: { phase: "ready" }, draft: { image: "host/next" } });
+});
+
+describe("a job that is there when a page is loaded", () => {
+  const entries = [{ file: "b/1", data_id: "one" }];
+  beforeEach(() => {
+    model.traits["_spec"] = { image: "host/tool", params: {} };
+    model.traits["_digest"] = digestOf(entries.map(keyOf));
+    model.traits["_job_id"] = "job-1";
+    bind(model, draft);
+  });
+
+  it("stays when its files come, and when another page asks for them", async () => {
+    for (let times = 0; times < 2; times += 1) {
+      model.tell({ cts: "files", files: entries });
+      await settle();
+      expect(draft.view.sent).toMatchObject({ phase: "done", jobId: "job-1" });
+    }
+    expect(draft.view.draft).toMatchObject({ image: "host/tool", files: ["b/1"] });
+    expect(model.traits["_job_id"]).toBe("job-1");
+  });
+
+  it("makes room for a new one once the notebook chooses other files", () => {
+    model.tell({ cts: "files", files: entries });
+    model.change("_digest", digestOf([keyOf("b/2")]));
+    model.tell({ cts: "files", files: ["b/2"] });
+    expect(draft.view).toMatchObject({
+      sent: { phase: "ready" },
+      draft: { image: "host/tool", files: ["b/2"] },
+    });
+  });
+});
+
+it("keeps what is being typed when files come, and takes none that were changed since", () => {
+  bind(model, draft);
+  model.traits["_digest"] = digestOf([keyOf("b/1")]);
+  draft.change({ image: "host/typed" });
+  model.tell({ cts: "files", files: ["b/1"] });
+  expect(draft.view.draft).toMatchObject({ image: "host/typed", files: ["b/1"] });
+  model.tell({ cts: "files", files: ["b/old"] });
+  expect(draft.view.draft.files).toEqual(["b/1"]);
+});
+
+it("says that a draft is not checked while it changes, and asks for no check itself by that", async () => {
+  const check = vi.spyOn(draft, "checkNow");
+  bind(model, draft);
+  model.change("checked", true);
+  draft.change({ image: "host/tool" });
+  await settle();
+  expect(model.traits["checked"]).toBeNull();
+  model.change("checked", null);
+  expect(check).not.toHaveBeenCalled();
+  model.change("checked", true);
+  model.change("checked", null);
+  expect(check).toHaveBeenCalledOnce();
 });

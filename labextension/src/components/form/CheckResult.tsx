@@ -47,11 +47,13 @@ export function CheckResult({ faults, check, go, retry }: Props): ReactNode {
       )}
       {error && (
         <p className="cts-error" role="alert">
-          {sentence(error.message)}{" "}
-          <button type="button" onClick={retry}>
-            {tr.__("Check again")}
-          </button>
+          {sentence(error.message)}
         </p>
+      )}
+      {(phase === "done" || phase === "failed") && (
+        <button type="button" onClick={retry}>
+          {tr.__("Check again")}
+        </button>
       )}
     </div>
   );

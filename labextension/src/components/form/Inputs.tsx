@@ -23,6 +23,14 @@ export function Inputs({ store, stream }: InputsProps): ReactNode {
   const [isWriting, setWriting] = useState(false);
   const [files] = useState(() => makeFiles(store.service, stream));
   useEffect(() => follow(store, files.selection), [store, files]);
+  useEffect(() => {
+    let before = 0;
+    return files.checksums.watch(() => {
+      const { length } = files.checksums.view.running;
+      if (length < before) store.checkNow();
+      before = length;
+    });
+  }, [store, files]);
   const { control, faults } = usePlace(["input_files"]);
   const choice = (name: string, isWritten: boolean): ReactNode => (
     <button

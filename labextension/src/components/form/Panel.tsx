@@ -93,8 +93,10 @@ function Form({ store, stream }: { store: DraftStore; stream: EventStream }): Re
   const submit = (): void => {
     setTried(true);
     const [first] = faults;
-    if (first) go(first);
-    else if (!isOffline) void store.submit();
+    if (first) {
+      go(first);
+      if (faults.every(({ isFound }) => isFound)) store.checkNow();
+    } else if (!isOffline) void store.submit();
   };
   const onKeyDown = (event: KeyboardEvent): void => {
     if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;

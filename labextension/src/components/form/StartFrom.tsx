@@ -5,13 +5,13 @@ import { toolOf } from "../../rules/folders";
 import type { Translator } from "../../rules/translator";
 import { formatState, formatTime, sentence, shortId } from "../../rules/words";
 import { asServiceError } from "../../service/errors";
-import type { DraftStore } from "../../store/draft";
+import { type DraftStore, isFrozen } from "../../store/draft";
 import { useDraft, useTranslator } from "../context";
 
 /** Fills a form with what an earlier job was submitted with, or empties it. */
 export function StartFrom({ store }: { store: DraftStore }): ReactNode {
   const tr = useTranslator();
-  const { catalogue } = useDraft(store);
+  const { catalogue, sent } = useDraft(store);
   const [refused, setRefused] = useState("");
   const start = async (id: string): Promise<void> => {
     setRefused("");
@@ -27,6 +27,7 @@ export function StartFrom({ store }: { store: DraftStore }): ReactNode {
         <select
           aria-label={tr.__("Start from a job")}
           value=""
+          disabled={isFrozen(sent)}
           onChange={(event) => void start(event.currentTarget.value)}
         >
           <option value="" disabled>
@@ -41,6 +42,7 @@ export function StartFrom({ store }: { store: DraftStore }): ReactNode {
       )}
       <button
         type="button"
+        disabled={isFrozen(sent)}
         onClick={() => {
           store.reset();
         }}

@@ -338,6 +338,43 @@ describe("Submit", () => {
     expect(button("Submit 1 container").disabled).toBe(true);
   });
 
+  it("checks again what the service found, and then submits", async () => {
+    const problem = { loc: ["body", "input_files", 0], message: "It has no checksum" };
+    service.answers.set(CHECK, { ...CHECKED, problems: [problem] });
+    const form = await show(GOOD);
+    expect(await screen.findByText("✕ 1 problem")).toBeTruthy();
+    service.answers.set(CHECK, CHECKED);
+    fireEvent.submit(form);
+    expect(await screen.findByText(/Ready to submit/)).toBeTruthy();
+    expect(service.asked).not.toContain("POST jobs");
+    service.answers.set(CHECK, { ...CHECKED, problems: [problem] });
+    click("Check again");
+    expect(await screen.findByText("✕ 1 problem")).toBeTruthy();
+  });
+
+  it("checks again once checksums were computed", async () => {
+    const problem = { loc: ["body", "input_files", 0], message: "It has no checksum" };
+    service.answers.set(CHECK, { ...CHECKED, problems: [problem] });
+    const task = { id: "c", state: "running", files: [{ file: "data/in/a", state: "running" }] };
+    service.answers.set("checksums", { tasks: [task] });
+    service.answers.set("checksums/c", task);
+    const stream = new EventStream(service, {});
+    store = new DraftStore(service, GOOD);
+    render(<Panel draft={store} jobs={new JobStore(service, stream)} service="this Jupyter server" />);
+    expect(await screen.findByText("✕ 1 problem")).toBeTruthy();
+    await waitFor(() => {
+      expect(service.streams).toHaveLength(1);
+    });
+    service.answers.set(CHECK, CHECKED);
+    service.answers.set("checksums/c", {
+      ...task,
+      state: "complete",
+      files: [{ file: "data/in/a", state: "done", crc64nvme: "x" }],
+    });
+    service.streams[0]?.event("checksum", { checksums_id: "c", state: "complete", changed: [[0, "done"]] });
+    expect(await screen.findByText(/Ready to submit/)).toBeTruthy();
+  });
+
   it("does without a check where a service has none", async () => {
     service.lacks.add("/jobs/check all");
     await show(GOOD);
