@@ -13,10 +13,11 @@ import pytest
 from cts_core.model.job import JobInput
 from cts_core.plan import plan_job
 from cts_core.sites.jaws.layout import INPUTS, MANIFESTS, WDL, Machine, cache_entry
-from cts_core.sites.jaws.results import read_errors, read_outputs
+from cts_core.sites.jaws.results import read_outputs
 from cts_core.sites.jaws.sfapi import SFAPI, Task
 from cts_core.sites.jaws.wdl import RunFiles, make_run
 from cts_core.worker.checksum import crc64nvme_text
+from cts_core.worker.run_errors import read_errors
 from tests.harness.factories import make_image
 from tests.harness.jaws_clients import ended_task, sfapi_client
 from tests.harness.jaws_vectors import JOB_ID, LAYOUT, LEFT, REFDATA_ID
