@@ -12,8 +12,19 @@ export interface Known {
   readonly user: string;
 }
 
-/** ``bucket/ana/checkm2/2026-11-29-1430/``; empty while too little is known. */
-export function suggestFolder(image: string, files: readonly string[], known: Known, time: Date): string {
+/** What tells the folders of two jobs apart, also of those that are begun in the same second. */
+export interface Beginning {
+  readonly time: Date;
+  readonly mark: string;
+}
+
+/** ``bucket/ana/checkm2/2026-11-29-143005-7c1f/``; empty while too little is known. */
+export function suggestFolder(
+  image: string,
+  files: readonly string[],
+  known: Known,
+  { time, mark }: Beginning,
+): string {
   const tool = toolOf(image);
   const bucket = files[0]?.split("/")[0];
   const writable = known.allowed
@@ -22,7 +33,7 @@ export function suggestFolder(image: string, files: readonly string[], known: Kn
   const own = writable.find((folder) => files[0]?.startsWith(folder)) ?? writable[0];
   const above = own ?? (bucket && `${bucket}/${known.user || "results"}/`);
   if (!tool || !above) return "";
-  return `${above}${tool}/${stamp(time)}/`;
+  return `${above}${tool}/${stamp(time)}-${mark}/`;
 }
 
 /** ``checkm2`` of ``ghcr.io/chklovski/checkm2:1.0@sha256:…``. */
@@ -34,5 +45,5 @@ export function toolOf(image: string): string {
 function stamp(time: Date): string {
   const two = (count: number): string => String(count).padStart(2, "0");
   const day = [time.getFullYear(), two(time.getMonth() + 1), two(time.getDate())].join("-");
-  return `${day}-${two(time.getHours())}${two(time.getMinutes())}`;
+  return `${day}-${[time.getHours(), time.getMinutes(), time.getSeconds()].map(two).join("")}`;
 }

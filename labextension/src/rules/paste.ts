@@ -7,8 +7,8 @@ export interface Pasted {
   readonly details: Readonly<Record<string, InputDetails>>;
 }
 
-/** Reads lines; empty ones, and paths that were there before, are left out. */
-export function readPaths(text: string): Pasted {
+/** Reads lines; empty ones, and paths that were there before, are left out. Checksums that are known are kept. */
+export function readPaths(text: string, known: Pasted["details"] = {}): Pasted {
   const details: Record<string, InputDetails> = {};
   const paths = new Set<string>();
   for (const line of text.split(/\r?\n/)) {
@@ -16,7 +16,13 @@ export function readPaths(text: string): Pasted {
     const path = written.trimStart().replace(/^s3:\/\//, "");
     if (!path.trim()) continue;
     paths.add(path);
-    if (id.trim()) details[path] = { data_id: id.trim() };
+    const crc64nvme = known[path]?.crc64nvme;
+    const given = {
+      ...details[path],
+      ...(crc64nvme !== undefined && { crc64nvme }),
+      ...(id.trim() && { data_id: id.trim() }),
+    };
+    if (Object.keys(given).length) details[path] = given;
   }
   return { paths: [...paths], details };
 }

@@ -14,7 +14,7 @@ import type {
   WhoAmI,
 } from "../api/types";
 import { parseDuration } from "../rules/words";
-import { asServiceError } from "../service/errors";
+import { type ServiceError, asServiceError } from "../service/errors";
 import type { IService } from "../service/port";
 
 /** Jobs that a new one can start from. */
@@ -39,17 +39,33 @@ export const EMPTY_CATALOGUE: Catalogue = {
   allowed: [],
 };
 
-/** Rejects with ServiceError. */
-export async function loadCatalogue(service: IService): Promise<Catalogue> {
-  const [{ data: images }, { sites }, { data: refdata }, { jobs }, { user, allowed_paths: allowed }] =
-    await Promise.all([
-      service.get<Images>("images"),
-      service.get<Sites>("sites"),
-      service.get<RefData>("refdata"),
-      service.get<Jobs>("jobs", { limit: MAX_JOBS }),
-      service.get<WhoAmI>("whoami"),
-    ]);
-  return { images, sites, refdata, jobs, user, allowed };
+export interface Loaded {
+  readonly catalogue: Catalogue;
+  /** Why a part of it is as it was. */
+  readonly error: ServiceError | null;
+  /** The service itself could not be reached. */
+  readonly isAway: boolean;
+}
+
+/** Reads each part by itself; one that cannot be read stays as it is known. */
+export async function loadCatalogue(service: IService, known: Catalogue): Promise<Loaded> {
+  const parts: Promise<Partial<Catalogue>>[] = [
+    service.get<Images>("images").then(({ data }) => ({ images: data })),
+    service.get<Sites>("sites").then(({ sites }) => ({ sites })),
+    service.get<RefData>("refdata").then(({ data }) => ({ refdata: data })),
+    service.get<Jobs>("jobs", { limit: MAX_JOBS }).then(({ jobs }) => ({ jobs })),
+    service.get<WhoAmI>("whoami").then(({ user, allowed_paths: allowed }) => ({ user, allowed })),
+  ];
+  let catalogue = known;
+  const errors: ServiceError[] = [];
+  for (const part of await Promise.allSettled(parts)) {
+    if (part.status === "fulfilled") catalogue = { ...catalogue, ...part.value };
+    else errors.push(asServiceError(part.reason));
+  }
+  const unreached = errors.find(({ status }) => status === 0);
+  const isAway =
+    unreached !== undefined || (errors.length === parts.length && errors.every((e) => e.isOffline));
+  return { catalogue, error: unreached ?? errors[0] ?? null, isAway };
 }
 
 /** The name by which an image is submitted. */

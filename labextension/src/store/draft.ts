@@ -1,7 +1,7 @@
 // The draft of a job that a form shows: changed by a person or a notebook, checked as it changes, and submitted once.
 
 import type { DraftCheck, Job, Problem, Submitted } from "../api/types";
-import { suggestFolder } from "../rules/folders";
+import { type Beginning, suggestFolder } from "../rules/folders";
 import {
   type CheckFacts,
   type Fault,
@@ -22,6 +22,8 @@ import { type Catalogue, EMPTY_CATALOGUE, loadCatalogue } from "./catalogue";
 export const CHECK_MS = 600;
 /** How long until a service that could not be reached is asked again, in ms. */
 export const RETRY_MS = 5_000;
+/** How old a catalogue is at least before it is read again, in ms. */
+export const REFRESH_MS = 60_000;
 
 /** How far a submission is. */
 export type Sent =
@@ -45,10 +47,14 @@ export interface Check {
 /** A form as it is known; a new object at each change. */
 export interface DraftView {
   readonly draft: Draft;
+  /** What was filled in before it was begun anew. */
+  readonly previous: Draft | null;
   /** What is wrong with it, with what the service found at the latest check. */
   readonly faults: readonly Fault[];
   readonly catalogue: Catalogue;
   readonly isLoading: boolean;
+  /** Why the catalogue is not whole. */
+  readonly lacking: ServiceError | null;
   readonly check: Check;
   readonly sent: Sent;
   /** The service could not be reached; it is asked again. */
@@ -92,11 +98,13 @@ export class DraftStore {
   private request: { text: string; key: string } | null = null;
   /** The output folder that was suggested last; one that a person wrote is left alone. */
   private suggested = "";
-  private begun = new Date();
+  private begun = beginNow();
   private timer: ReturnType<typeof setTimeout> | undefined;
   private retry: ReturnType<typeof setTimeout> | undefined;
   private isChecking = false;
   private isStale = false;
+  private isReading = false;
+  private loaded = 0;
   /** Counts what the draft was before: an answer to an older one changes nothing. */
   private generation = 0;
 
@@ -107,9 +115,11 @@ export class DraftStore {
   ) {
     this.state = {
       draft,
+      previous: null,
       faults: faultsOf(draft, [], tr),
       catalogue: EMPTY_CATALOGUE,
       isLoading: true,
+      lacking: null,
       check: UNCHECKED,
       sent: READY,
       isOffline: false,
@@ -144,14 +154,23 @@ export class DraftStore {
 
   /** Begins anew, unless the draft is being submitted. */
   reset(draft: Draft = EMPTY_DRAFT): void {
-    if (this.state.sent.phase === "sending") return;
-    this.begin(draft, READY);
+    const { sent, draft: old } = this.state;
+    if (sent.phase === "sending") return;
+    const filled = old.outputDir === this.suggested ? { ...old, outputDir: "" } : old;
+    const isEmpty = JSON.stringify({ ...filled, site: "" }) === JSON.stringify(EMPTY_DRAFT);
+    this.begin(draft, READY, sent.phase === "done" || isEmpty ? null : filled);
     this.later(0);
+  }
+
+  /** Brings back what was filled in before it was begun anew. */
+  undo(): void {
+    if (this.state.previous) this.reset(this.state.previous);
   }
 
   /** Begins anew with the same draft, and another output folder. */
   another(): void {
     this.reset({ ...this.state.draft, outputDir: "" });
+    void this.load();
   }
 
   /**
@@ -195,7 +214,8 @@ export class DraftStore {
   /** Checks the draft now, whatever it was refused for before. */
   checkNow(): void {
     if (this.state.sent.phase === "refused") this.set({ sent: READY });
-    this.later(0);
+    if (this.state.lacking) void this.load();
+    else this.later(0);
   }
 
   /** Submits the draft; a second call, or one after a lost answer, makes no second job. */
@@ -229,12 +249,12 @@ export class DraftStore {
     if (this.state.sent.phase === "lost") this.set({ sent: READY });
   }
 
-  private begin(draft: Draft, sent: Sent): void {
+  private begin(draft: Draft, sent: Sent, previous: Draft | null = null): void {
     this.generation += 1;
     this.request = null;
     this.suggested = "";
-    this.begun = new Date();
-    this.set({ draft: this.fill(draft), sent, check: UNCHECKED });
+    this.begun = beginNow();
+    this.set({ draft: this.fill(draft), previous, sent, check: UNCHECKED });
   }
 
   /** The draft with what follows from it and the catalogue, where a person chose nothing else. */
@@ -247,14 +267,27 @@ export class DraftStore {
     return { ...draft, site, outputDir: this.suggested };
   }
 
+  /** Reads the catalogue anew, unless that was done a moment ago. */
+  refresh(): void {
+    if (Date.now() - this.loaded >= REFRESH_MS) void this.load();
+  }
+
   private async load(): Promise<void> {
+    if (this.isReading || !this.callbacks.size) return;
+    this.isReading = true;
     try {
-      const catalogue = await loadCatalogue(this.service);
-      this.set({ catalogue, isLoading: false, isOffline: false });
+      const { catalogue, error, isAway } = await loadCatalogue(this.service, this.state.catalogue);
+      this.loaded = Date.now();
+      this.set({ catalogue, lacking: error });
       if (!isFrozen(this.state.sent)) this.set({ draft: this.fill(this.state.draft) });
+      if (error && isAway) {
+        this.failed(error);
+        return;
+      }
+      this.set({ isLoading: false, isOffline: false });
       this.later(0);
-    } catch (error) {
-      this.failed(asServiceError(error));
+    } finally {
+      this.isReading = false;
     }
   }
 
@@ -268,7 +301,7 @@ export class DraftStore {
     this.set({ check: { ...this.state.check, phase: "failed", error }, isOffline: error.isOffline });
     clearTimeout(this.retry);
     if (!error.isOffline || !this.callbacks.size) return;
-    this.retry = setTimeout(() => void (this.state.isLoading ? this.load() : this.check()), RETRY_MS);
+    this.retry = setTimeout(() => void (this.state.lacking ? this.load() : this.check()), RETRY_MS);
   }
 
   private async check(): Promise<void> {
@@ -324,6 +357,10 @@ export class DraftStore {
     const found = [...check.problems, ...problemsOf(refused)];
     return withProblems(faultsOf(draft, catalogue.sites, this.tr), found);
   }
+}
+
+function beginNow(): Beginning {
+  return { time: new Date(), mark: newKey().slice(0, 4) };
 }
 
 /** Whether the draft may not be changed, as it is or may be a job already. */

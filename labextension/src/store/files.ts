@@ -274,6 +274,9 @@ export class FileBrowser extends Observable<BrowserView> {
           after = page.next;
           this.set({ choosing: count });
         } while (after !== undefined && this.selection.view.files.length <= MAX_INPUTS);
+        const { totals, filter } = this.view;
+        const isCounted = folder === this.view.folder && !filter.isMissing && totals?.complete === true;
+        if (after !== undefined) this.selection.leaveRest(isCounted ? totals.objects : null);
       });
     } finally {
       this.set({ choosing: null });

@@ -36,6 +36,8 @@ export interface SelectionView {
   readonly from: string;
   /** Not all that was to be chosen is. */
   readonly isFull: boolean;
+  /** How many there were to choose, if not all are chosen and it is known. */
+  readonly all: number | null;
 }
 
 const NONE: SelectionView = {
@@ -47,6 +49,7 @@ const NONE: SelectionView = {
   gone: [],
   from: "",
   isFull: false,
+  all: null,
 };
 
 export class Selection extends Observable<SelectionView> {
@@ -77,12 +80,17 @@ export class Selection extends Observable<SelectionView> {
       if (this.chosen.size >= MAX_CHOSEN && !this.chosen.has(file.path)) isFull = true;
       else this.chosen.set(file.path, toChosen(file));
     }
-    this.changed({ from, isFull });
+    this.changed({ from, isFull, all: null });
+  }
+
+  /** Notes that there is more that was to be chosen. */
+  leaveRest(all: number | null): void {
+    this.set({ isFull: true, all });
   }
 
   remove(paths: Iterable<string>): void {
     for (const path of paths) this.chosen.delete(path);
-    this.changed({ isFull: false, ...(this.chosen.size === 0 && { from: "" }) });
+    this.changed({ isFull: false, all: null, ...(this.chosen.size === 0 && { from: "" }) });
   }
 
   removeBelow(folder: string): void {
@@ -98,7 +106,7 @@ export class Selection extends Observable<SelectionView> {
     const before = new Map(this.chosen);
     this.chosen.clear();
     for (const path of paths.slice(0, MAX_CHOSEN)) this.chosen.set(path, before.get(path) ?? { path });
-    this.changed({ from: "", isFull: paths.length > MAX_CHOSEN });
+    this.changed({ from: "", isFull: paths.length > MAX_CHOSEN, all: null });
   }
 
   /** Compares files as they are now with those that were chosen. */

@@ -2,7 +2,7 @@ import { afterEach, beforeEach, expect, it, vi } from "vitest";
 
 import { EMPTY_DRAFT, type Draft, toDraft } from "../../src/rules/spec";
 import { ServiceError } from "../../src/service/errors";
-import { CHECK_MS, DraftStore, MAX_SAVED, RETRY_MS, readSaved } from "../../src/store/draft";
+import { CHECK_MS, DraftStore, MAX_SAVED, REFRESH_MS, RETRY_MS, readSaved } from "../../src/store/draft";
 import { preview } from "../jobs";
 import { offer } from "../service/catalogue";
 import { ScriptedService } from "../service/scripted";
@@ -48,7 +48,7 @@ it("chooses an open site, and suggests an output folder until one is written", a
   expect(store.view.draft.site).toBe("local");
   store.change({ image: "host/tool:latest" });
   store.change({ files: ["data/in/a"] });
-  expect(store.view.draft.outputDir).toMatch(/^data\/ana\/tool\/[\d-]+\/$/);
+  expect(store.view.draft.outputDir).toMatch(/^data\/ana\/tool\/[\d-]+-[\da-f]{4}\/$/);
   store.change({ outputDir: "data/mine/" });
   store.change({ image: "host/other" });
   expect(store.view.draft.outputDir).toBe("data/mine/");
@@ -276,4 +276,55 @@ it("may have been submitted, whatever else goes wrong with the answer", async ()
   service.answers.set("POST jobs", new SyntaxError("cut"));
   await store.submit();
   expect(store.view.sent.phase).toBe("lost");
+});
+
+it("suggests a folder to each job, also to those of one second", async () => {
+  const [some, other] = [await open({ ...GOOD, outputDir: "" }), await open({ ...GOOD, outputDir: "" })];
+  vi.setSystemTime(0);
+  some.another();
+  other.another();
+  await vi.advanceTimersByTimeAsync(0);
+  expect(some.view.draft.outputDir).not.toBe(other.view.draft.outputDir);
+});
+
+it("brings back what was filled in before a reset", async () => {
+  const store = await open(GOOD);
+  store.reset();
+  expect(store.view.draft.files).toEqual([]);
+  store.change({ cpus: "3" });
+  store.undo();
+  expect(store.view.draft).toEqual(GOOD);
+  const empty = await open();
+  empty.reset();
+  expect(empty.view.previous).toBeNull();
+});
+
+it("goes on without a part of the catalogue, and reads it by the button that checks", async () => {
+  service.answers.set("refdata", new ServiceError(500, "Broken"));
+  const store = await open(GOOD);
+  expect(store.view).toMatchObject({
+    isOffline: false,
+    lacking: { message: "Broken" },
+    check: { phase: "done" },
+    catalogue: { user: "ana" },
+  });
+  offer(service);
+  store.checkNow();
+  await vi.advanceTimersByTimeAsync(CHECK_MS);
+  expect(store.view).toMatchObject({ lacking: null, check: { phase: "done" } });
+});
+
+it("reads the catalogue again for another job, and when a person comes back later", async () => {
+  const store = await open(GOOD);
+  const reads = (): number => service.asked.filter((path) => path === "images").length;
+  store.refresh();
+  await vi.advanceTimersByTimeAsync(0);
+  expect(reads()).toBe(1);
+  await vi.advanceTimersByTimeAsync(REFRESH_MS);
+  store.refresh();
+  await vi.advanceTimersByTimeAsync(0);
+  expect(reads()).toBe(2);
+  store.another();
+  await vi.advanceTimersByTimeAsync(0);
+  expect(reads()).toBe(3);
 });

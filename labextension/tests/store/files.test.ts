@@ -161,6 +161,19 @@ it("chooses hardly more files than a job takes, and tells that they are too many
   await browser.chooseAll();
   expect(selection.view.files.length).toBeGreaterThan(MAX_INPUTS);
   expect(selection.view.files.length).toBeLessThanOrEqual(MAX_INPUTS + 1_000);
+  expect(selection.view).toMatchObject({ isFull: true, all: null });
+  service.answers.set("files/summary", {
+    objects: MANY,
+    bytes: 1,
+    missing: 0,
+    scanned: MANY,
+    complete: true,
+  });
+  await browser.sum();
+  await browser.chooseAll();
+  expect(selection.view).toMatchObject({ isFull: true, all: MANY });
+  selection.clear();
+  expect(selection.view).toMatchObject({ isFull: false, all: null });
 });
 
 it("chooses all below a folder, whatever the filter", async () => {

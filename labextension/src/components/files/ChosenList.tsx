@@ -63,7 +63,7 @@ function describe({ files, bytes, unknown }: SelectionView, tr: Translator): str
 /** What keeps the chosen files from being a job's inputs, with what mends it. */
 function Troubles({ files: { selection, browser } }: { files: FilesModel }): ReactNode {
   const tr = useTranslator();
-  const { files, unknown, changed, gone, isFull } = useView(selection);
+  const { files, unknown, changed, gone, isFull, all } = useView(selection);
   const [state, setState] = useState<"" | "looking" | { error: string }>("");
   const look = async (): Promise<void> => {
     setState("looking");
@@ -81,9 +81,14 @@ function Troubles({ files: { selection, browser } }: { files: FilesModel }): Rea
           {tr.__(
             "A job takes at most %1 files. Make %2 jobs?",
             number(MAX_INPUTS),
-            number(Math.ceil(files.length / MAX_INPUTS)),
+            number(Math.ceil(Math.max(files.length, all ?? 0) / MAX_INPUTS)),
           )}
-          {isFull && ` ${tr.__("Not all that match are chosen.")}`}
+          {isFull &&
+            ` ${
+              all === null
+                ? tr.__("Not all that match are chosen.")
+                : tr.__("%1 of the %2 that match are chosen.", number(files.length), number(all))
+            }`}
         </p>
       )}
       {changed.length > 0 && (

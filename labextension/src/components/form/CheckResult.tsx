@@ -3,6 +3,7 @@ import type { ReactNode } from "react";
 import type { Fault } from "../../rules/problems";
 import type { Translator } from "../../rules/translator";
 import { formatSize, number, sentence } from "../../rules/words";
+import type { ServiceError } from "../../service/errors";
 import type { Check } from "../../store/draft";
 import { useTranslator } from "../context";
 
@@ -11,13 +12,15 @@ const MAX_SHOWN = 10;
 interface Props {
   faults: readonly Fault[];
   check: Check;
+  /** Why there is less to choose from than there may be. */
+  lacking: ServiceError | null;
   /** Goes to the field of a fault. */
   go: (fault: Fault) => void;
   retry: () => void;
 }
 
 /** Everything that is wrong with a draft, each a way to its field, and what the service found in order. */
-export function CheckResult({ faults, check, go, retry }: Props): ReactNode {
+export function CheckResult({ faults, check, lacking, go, retry }: Props): ReactNode {
   const tr = useTranslator();
   const wrong = faults.filter(({ isMissing }) => !isMissing);
   const missing = faults.filter(({ isMissing }) => isMissing);
@@ -50,7 +53,12 @@ export function CheckResult({ faults, check, go, retry }: Props): ReactNode {
           {sentence(error.message)}
         </p>
       )}
-      {(phase === "done" || phase === "failed") && (
+      {!error && lacking && (
+        <p className="cts-error" role="alert">
+          {tr.__("Not all that can be chosen is shown: %1", sentence(lacking.message))}
+        </p>
+      )}
+      {(phase === "done" || phase === "failed" || lacking) && (
         <button type="button" onClick={retry}>
           {tr.__("Check again")}
         </button>

@@ -118,7 +118,7 @@ export function PastePaths({ pasted, onChange }: PastePathsProps): ReactNode {
         placeholder={"bucket/genomes/a.fna.gz\nbucket/genomes/b.fna.gz"}
         value={text}
         onChange={(event) => {
-          const read = readPaths(event.currentTarget.value);
+          const read = readPaths(event.currentTarget.value, pasted.details);
           setWritten({ text: event.currentTarget.value, pasted: read });
           onChange(read);
         }}

@@ -1,4 +1,12 @@
-import { type FormEvent, type KeyboardEvent, type ReactNode, useId, useRef, useState } from "react";
+import {
+  type FormEvent,
+  type KeyboardEvent,
+  type ReactNode,
+  useEffect,
+  useId,
+  useRef,
+  useState,
+} from "react";
 
 import type { Fault } from "../../rules/problems";
 import { toNumber, toSubmission } from "../../rules/spec";
@@ -84,9 +92,18 @@ function Submitted({ store, sent: { jobId, wasLost }, jobs, service, open }: Sub
 function Form({ store, stream }: { store: DraftStore; stream: EventStream }): ReactNode {
   const tr = useTranslator();
   const form = useRef<HTMLFormElement>(null);
-  const { draft, faults, catalogue, check, sent, isOffline } = useDraft(store);
+  const { draft, faults, catalogue, lacking, check, sent, isOffline } = useDraft(store);
   // Fields that are not filled in are no mistakes before one submits.
   const [isTried, setTried] = useState(false);
+  useEffect(() => {
+    const refresh = (): void => {
+      store.refresh();
+    };
+    window.addEventListener("focus", refresh);
+    return () => {
+      window.removeEventListener("focus", refresh);
+    };
+  }, [store]);
   const go = (fault: Fault): void => {
     focusPlace(form.current, fault);
   };
@@ -99,7 +116,14 @@ function Form({ store, stream }: { store: DraftStore; stream: EventStream }): Re
     } else if (!isOffline) void store.submit();
   };
   const onKeyDown = (event: KeyboardEvent): void => {
-    if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
+    if (event.key !== "Enter") return;
+    if (!event.ctrlKey && !event.metaKey) {
+      // A browser would submit.
+      if (event.defaultPrevented || !(event.target instanceof HTMLInputElement)) return;
+      event.preventDefault();
+      store.checkNow();
+      return;
+    }
     event.preventDefault();
     if (check.phase === "done" || check.phase === "missing") submit();
     else store.checkNow();
@@ -171,6 +195,7 @@ function Form({ store, stream }: { store: DraftStore; stream: EventStream }): Re
               <CheckResult
                 faults={faults}
                 check={check}
+                lacking={lacking}
                 go={go}
                 retry={() => {
                   store.checkNow();

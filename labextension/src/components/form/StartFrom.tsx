@@ -11,7 +11,7 @@ import { useDraft, useTranslator } from "../context";
 /** Fills a form with what an earlier job was submitted with, or empties it. */
 export function StartFrom({ store }: { store: DraftStore }): ReactNode {
   const tr = useTranslator();
-  const { catalogue, sent } = useDraft(store);
+  const { catalogue, previous, sent } = useDraft(store);
   const [refused, setRefused] = useState("");
   const start = async (id: string): Promise<void> => {
     setRefused("");
@@ -49,6 +49,17 @@ export function StartFrom({ store }: { store: DraftStore }): ReactNode {
       >
         {tr.__("Reset")}
       </button>
+      {previous && (
+        <button
+          type="button"
+          disabled={isFrozen(sent)}
+          onClick={() => {
+            store.undo();
+          }}
+        >
+          {tr.__("Undo")}
+        </button>
+      )}
       {refused && <p role="alert">{refused}</p>}
     </div>
   );

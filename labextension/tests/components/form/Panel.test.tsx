@@ -396,6 +396,19 @@ describe("Submit", () => {
   });
 });
 
+it("checks by Enter in a field, and submits nothing", async () => {
+  await show(GOOD);
+  await screen.findByText(/Ready to submit/);
+  const checks = (): number => service.asked.filter((path) => path === CHECK).length;
+  const before = checks();
+  // False where the browser does not go on to submit.
+  expect(fireEvent.keyDown(screen.getByLabelText("CPUs each"), { key: "Enter" })).toBe(false);
+  await waitFor(() => {
+    expect(checks()).toBe(before + 1);
+  });
+  expect(service.asked).not.toContain("POST jobs");
+});
+
 it("starts from a job, and resets", async () => {
   const job = preview({ id: "old-1" });
   service.answers.set("jobs", { jobs: [job] });
@@ -407,6 +420,8 @@ it("starts from a job, and resets", async () => {
   });
   click("Reset");
   expect(sent().input_files).toEqual([]);
+  click("Undo");
+  expect(sent().input_files).toEqual(["data/in/x"]);
 });
 
 it("shows the submission as code, and copies it", async () => {
