@@ -4,13 +4,14 @@ import type { ResubmissionOutput } from "../api/types";
 import type { Translator } from "../rules/translator";
 import { formatDuration, formatSize, parseDuration, shortId } from "../rules/words";
 import { asServiceError } from "../service/errors";
-import { newKey } from "../service/key";
 import { useTranslator } from "./context";
 
 interface Props {
   fix: ResubmissionOutput;
-  /** Returns the id of the new job; the same key gives the same job. Rejects with ServiceError. */
-  resubmit: (key: string) => Promise<string>;
+  /** The id of the new job, once there is one. */
+  added: string | null;
+  /** Rejects with ServiceError. */
+  resubmit: () => Promise<unknown>;
   open: ((id: string) => void) | undefined;
 }
 
@@ -26,17 +27,15 @@ export function formatFix({ failed, memory, runtime }: ResubmissionOutput, tr: T
 }
 
 /** Submits again what failed, with what it lacked; a second click, or one after a lost answer, makes no second job. */
-export function FixButton({ fix, resubmit, open }: Props): ReactNode {
+export function FixButton({ fix, added, resubmit, open }: Props): ReactNode {
   const tr = useTranslator();
-  const [key] = useState(newKey);
   const [phase, setPhase] = useState<"ready" | "sending">("ready");
-  const [added, setAdded] = useState<string | null>(null);
   const [refused, setRefused] = useState("");
   const send = async (): Promise<void> => {
     setPhase("sending");
     setRefused("");
     try {
-      setAdded(await resubmit(key));
+      await resubmit();
     } catch (error) {
       setRefused(asServiceError(error).message);
     }

@@ -2,7 +2,6 @@ import { type ReactNode, Suspense, useState } from "react";
 
 import type { JobPreview, ResubmissionOutput } from "../api/types";
 import { countMoods, hasEnded, number, shortId } from "../rules/words";
-import { newKey } from "../service/key";
 import { asServiceError } from "../service/errors";
 import type { JobStore, JobView } from "../store/jobs";
 import { Menu, type MenuItem } from "./Menu";
@@ -19,24 +18,29 @@ interface Props {
   newJob: ((from: string) => void) | undefined;
 }
 
+const CHANGES: Readonly<Record<"failed" | "all", ResubmissionOutput>> = {
+  failed: { failed: true, refresh_inputs: false },
+  all: { failed: false, refresh_inputs: false },
+};
+
 /** What can be done with a job besides cancelling it: submitted again, and taken along as a text. */
 export function JobActions({ store, view, job, open, newJob }: Props): ReactNode {
   const tr = useTranslator();
   const { id } = job;
   const [shown, show] = useState<RequestKind | null>(null);
-  const [said, say] = useState("");
-  const [added, setAdded] = useState<string | null>(null);
+  // What was added before this was made anew.
+  const [added, setAdded] = useState(
+    () => store.resubmitted(id, CHANGES.failed) ?? store.resubmitted(id, CHANGES.all),
+  );
+  const [said, say] = useState(added === null ? "" : tr.__("Resubmitted as %1", shortId(added)));
   const [isSending, setSending] = useState(false);
-  // The same key for the same wish, so that a second try after a lost answer makes no second job.
-  const [keys] = useState(() => ({ all: newKey(), failed: newKey() }));
   const { failed } = countMoods(view.counts);
 
   const resubmit = async (what: "all" | "failed"): Promise<void> => {
-    const changes: ResubmissionOutput = { failed: what === "failed", refresh_inputs: false };
     setSending(true);
     say(tr.__("Submitting …"));
     try {
-      const added = await store.resubmit(id, changes, keys[what]);
+      const added = await store.resubmit(id, CHANGES[what]);
       setAdded(added);
       say(tr.__("Resubmitted as %1", shortId(added)));
     } catch (error) {

@@ -133,7 +133,14 @@ function Loaded({
       )}
       {job.state === "error" && (
         <WhyBox reasons={reasons} showLog={showLog}>
-          {fix && <FixButton fix={fix} resubmit={(key) => store.resubmit(id, fix, key)} open={open} />}
+          {fix && (
+            <FixButton
+              fix={fix}
+              added={store.resubmitted(id, fix)}
+              resubmit={() => store.resubmit(id, fix)}
+              open={open}
+            />
+          )}
         </WhyBox>
       )}
       {warnings.length > 0 && (

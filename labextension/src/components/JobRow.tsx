@@ -66,9 +66,7 @@ export function JobRow({ job, reasons, again, isOpen, toggle, now }: Props): Rea
 function Reason({ job, reasons }: Pick<Props, "job" | "reasons">): ReactNode {
   const tr = useTranslator();
   const reason = useReason(reasons, job, tr);
-  useEffect(() => {
-    reasons.want(job);
-  }, [reasons, job]);
+  useEffect(() => reasons.want(job.id), [reasons, job.id]);
   return reason ? (
     <div className="cts-row-error" title={reason}>
       {reason}

@@ -30,11 +30,16 @@ export interface ChecksumsView {
   readonly failed: readonly FileResult[];
   /** By path, how far the checksum of a file is. */
   readonly marks: ReadonlyMap<string, ComputationState>;
+  /** Whether some are being asked for. */
+  readonly isAsking: boolean;
   readonly error: ServiceError | null;
 }
 
 export class Checksums extends Observable<ChecksumsView> implements StreamListener {
   private readonly tasks = new Map<string, Task>();
+  private loads = 0;
+  /** By task, which load of all was taken last. */
+  private readonly loaded = new Map<string, number>();
   private timer: ReturnType<typeof setInterval> | undefined;
 
   constructor(
@@ -42,7 +47,7 @@ export class Checksums extends Observable<ChecksumsView> implements StreamListen
     private readonly stream: EventStream,
     private readonly selection: Selection,
   ) {
-    super({ isOffered: null, running: [], failed: [], marks: new Map(), error: null });
+    super({ isOffered: null, running: [], failed: [], marks: new Map(), isAsking: false, error: null });
   }
 
   override watch(callback: () => void): () => void {
@@ -64,12 +69,14 @@ export class Checksums extends Observable<ChecksumsView> implements StreamListen
 
   /** Has the checksums of files computed, if they are still what they were. */
   async compute(files: readonly Chosen[]): Promise<void> {
-    if (!files.length) return;
+    if (!files.length || this.view.isAsking) return;
+    this.set({ isAsking: true });
     await this.guard(async () => {
       const wanted = files.map(({ path: file, etag }) => ({ file, ...(etag !== undefined && { etag }) }));
       const { id } = await this.service.post<ChecksumsRequested>("checksums", { files: wanted });
       await this.load(id);
     });
+    this.set({ isAsking: false });
   }
 
   async cancel(id: string): Promise<void> {
@@ -131,7 +138,11 @@ export class Checksums extends Observable<ChecksumsView> implements StreamListen
   }
 
   private async load(id: string): Promise<void> {
+    const turn = (this.loads += 1);
     const { state, files } = await this.service.get<ChecksumTask>(`checksums/${encodeURIComponent(id)}`);
+    // The answer to a later question has come before this one.
+    if (turn < (this.loaded.get(id) ?? 0)) return;
+    this.loaded.set(id, turn);
     this.take({ id, isRunning: state === "running", files });
   }
 

@@ -18,6 +18,7 @@ import { decode } from "../rules/bytes";
 import { reasonsOf } from "../rules/reasons";
 import { type Counts, hasEnded, shownState } from "../rules/words";
 import { ServiceError, asServiceError } from "../service/errors";
+import { newKey } from "../service/key";
 import type { IService } from "../service/port";
 import type { EventStream, Progress, StreamListener, StreamStatus, Transition } from "../service/stream";
 import { Recent } from "./recent";
@@ -32,6 +33,8 @@ const ERROR_LINES = 20;
 export const SETTLE_MS = 2_000;
 /** Transitions that a job is known to have had; a stream that resumes tells some of them again. */
 const MAX_SEEN = 200;
+/** Resubmissions whose keys and jobs are kept. */
+const MAX_RESUBMITTED = 300;
 
 export interface Outputs {
   /** The first of them. */
@@ -63,6 +66,13 @@ const UNKNOWN: JobView = {
   error: null,
 };
 
+interface Resubmission {
+  /** Makes a second try after a lost answer the same request. */
+  readonly key: string;
+  /** The job that it made. */
+  added: string | null;
+}
+
 interface Watched {
   view: JobView;
   readonly callbacks: Set<() => void>;
@@ -78,6 +88,8 @@ interface Watched {
 export class JobStore implements StreamListener {
   private readonly watched = new Map<string, Watched>();
   private readonly recent = new Recent<string, JobView>(MAX_REMEMBERED);
+  /** By job and changes: a component that is made anew sends the same request. */
+  private readonly resubmissions = new Recent<string, Resubmission>(MAX_RESUBMITTED);
   private readonly onStatusCallbacks = new Set<() => void>();
   private isListening = false;
   private identity: Promise<string | undefined> | null = null;
@@ -173,10 +185,24 @@ export class JobStore implements StreamListener {
     }
   }
 
-  /** Submits a job again, as `changes` say, and returns the id of the new one. Rejects with ServiceError. */
-  async resubmit(id: string, changes: ResubmissionOutput, key: string): Promise<string> {
+  /** The id of the latest job that was made of this one in the page by such changes. */
+  resubmitted(id: string, changes: ResubmissionOutput): string | null {
+    return this.resubmissions.get(nameOf(id, changes))?.added ?? null;
+  }
+
+  /**
+   * Submits a job again, as `changes` say, and returns the id of the new one: the same one until an answer has come,
+   * then another one. Rejects with ServiceError.
+   */
+  async resubmit(id: string, changes: ResubmissionOutput): Promise<string> {
+    const name = nameOf(id, changes);
+    let wish = this.resubmissions.get(name);
+    if (wish?.added !== null) this.resubmissions.set(name, (wish = { key: newKey(), added: null }));
     const path = `jobs/${encodeURIComponent(id)}/resubmit`;
-    const { job_id: added } = await this.service.post<Submitted>(path, changes, key);
+    const { job_id: added } = await this.service.post<Submitted>(path, changes, wish.key);
+    wish.added = added;
+    const entry = this.watched.get(id);
+    if (entry) this.set(id, entry, {});
     return added;
   }
 
@@ -341,6 +367,10 @@ export class JobStore implements StreamListener {
       throw error;
     }
   }
+}
+
+function nameOf(id: string, changes: ResubmissionOutput): string {
+  return `${id} ${JSON.stringify(changes)}`;
 }
 
 function isFinal(view: JobView): boolean {

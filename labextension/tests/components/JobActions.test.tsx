@@ -1,4 +1,4 @@
-import { fireEvent, render, screen, within } from "@testing-library/react";
+import { cleanup, fireEvent, render, screen, within } from "@testing-library/react";
 import axe from "axe-core";
 import { beforeEach, expect, it, vi } from "vitest";
 
@@ -20,6 +20,8 @@ beforeEach(() => {
   service = new ScriptedService();
 });
 
+let store: JobStore;
+
 async function show(): Promise<HTMLElement> {
   const job = preview({ id: "a", state: "error" });
   const whole = {
@@ -36,7 +38,7 @@ async function show(): Promise<HTMLElement> {
   service.answers.set("jobs/a/containers", {
     containers: ["error", "complete"].map((state, number) => ({ number, state, transition_times: [] })),
   });
-  const store = new JobStore(service, new EventStream(service, {}));
+  store = new JobStore(service, new EventStream(service, {}));
   render(<JobCard store={store} id="a" service="here" open={open} newJob={newJob} />);
   return screen.findByRole("region", { name: "CTS job a" });
 }
@@ -111,4 +113,32 @@ it("offers no curl where none reaches the service", async () => {
   fireEvent.click(card.getByRole("button", { name: "More" }));
   expect(card.getByRole("menuitem", { name: "As Python" })).toBeTruthy();
   expect(card.queryByRole("menuitem", { name: "As curl" })).toBeNull();
+});
+
+it("sends the same request after an output was made anew, and says what it made", async () => {
+  const card = within(await show());
+  service.answers.set("POST jobs/a/resubmit", new ServiceError(0, "Lost"));
+  const choose = (): void => {
+    fireEvent.click(screen.getByRole("button", { name: "Resubmit" }));
+    fireEvent.click(screen.getByRole("menuitem", { name: "All" }));
+  };
+  const makeAnew = (): void => {
+    cleanup();
+    render(<JobCard store={store} id="a" service="here" open={open} newJob={newJob} />);
+  };
+  choose();
+  expect(await card.findByText("Not resubmitted: Lost")).toBeTruthy();
+  service.answers.set("POST jobs/a/resubmit", { job_id: "12345678-9" });
+  makeAnew();
+  choose();
+  expect(await screen.findByText("Resubmitted as 12345678")).toBeTruthy();
+  makeAnew();
+  expect(screen.getByText("Resubmitted as 12345678")).toBeTruthy();
+  // Whoever asks again now wants another job.
+  service.answers.set("POST jobs/a/resubmit", { job_id: "87654321-9" });
+  choose();
+  expect(await screen.findByText("Resubmitted as 87654321")).toBeTruthy();
+  const [first, second, third] = service.posted.map(({ key }) => key);
+  expect(first).toBe(second);
+  expect(third).not.toBe(second);
 });

@@ -126,3 +126,31 @@ it("asks an older service for nothing", async () => {
   expect(checksums.view.isOffered).toBe(false);
   expect(service.asked).toEqual([]);
 });
+
+it("makes one request of two clicks", async () => {
+  await watch();
+  service.answers.set("checksums/t", task("running", {}, {}, {}));
+  await Promise.all([checksums.compute(selection.view.missing), checksums.compute(selection.view.missing)]);
+  expect(service.posted).toHaveLength(1);
+  await checksums.compute(selection.view.missing);
+  expect(service.posted).toHaveLength(2);
+});
+
+it("goes by the latest of the answers, in whichever order they come", async () => {
+  await watch();
+  const answers: ((task: ChecksumTask) => void)[] = [];
+  service.answers.set("checksums/t", task("running", {}));
+  await checksums.compute(selection.view.missing.slice(0, 1));
+  service.answers.set("checksums/t", () => new Promise((resolve) => answers.push(resolve)));
+  for (const state of ["running", "ended"] as const) {
+    checksums.onChecksum({ checksums_id: "t", state, files: {} });
+  }
+  await vi.waitUntil(() => answers.length === 2);
+  answers[1]?.(task("ended", { state: "done", crc64nvme: "A" }));
+  await vi.waitFor(() => {
+    expect(checksums.view.running).toEqual([]);
+  });
+  answers[0]?.(task("running", {}));
+  await new Promise((resolve) => setTimeout(resolve));
+  expect(checksums.view.running).toEqual([]);
+});

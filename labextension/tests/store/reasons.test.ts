@@ -2,6 +2,7 @@ import { expect, it, vi } from "vitest";
 
 import type { JobPreview } from "../../src/api/types";
 import { english } from "../../src/rules/translator";
+import { ServiceError } from "../../src/service/errors";
 import { Reasons } from "../../src/store/reasons";
 import { preview } from "../jobs";
 import { ScriptedService } from "../service/scripted";
@@ -19,8 +20,8 @@ async function told(job: JobPreview, answer: unknown): Promise<string> {
   expect(reasons.of(job, english)).toBe("One or more containers failed");
   const came = vi.fn();
   reasons.watch(came);
-  reasons.want(job);
-  reasons.want(job);
+  reasons.want(job.id);
+  reasons.want(job.id);
   await new Promise((resolve) => setTimeout(resolve));
   expect(service.asked).toEqual(["jobs/a/why"]);
   expect(came).toHaveBeenCalledTimes(answer === null ? 0 : 1);
@@ -40,4 +41,32 @@ it("tells the reason of most containers", async () => {
 it("tells the job's own error where the service says no more", async () => {
   expect(await told(failed(1), { reasons: [] })).toBe("One or more containers failed");
   expect(await told(failed(1), null)).toBe("One or more containers failed");
+});
+
+it("asks for the rows that are in sight, the latest first, and again for what failed", async () => {
+  const service = new ScriptedService();
+  const answers: ((why: unknown) => void)[] = [];
+  const ids = ["a", "b", "c", "d", "e"];
+  for (const id of ids)
+    service.answers.set(`jobs/${id}/why`, () => new Promise((resolve) => answers.push(resolve)));
+  const reasons = new Reasons(service);
+  const ends = ids.map((id) => reasons.want(id));
+  const asked = (): string[] => service.asked.map((path) => path.split("/")[1] ?? "");
+  expect(asked()).toEqual(["a", "b"]);
+  ends[3]?.();
+  await vi.waitUntil(() => answers.length === 2);
+  answers[0]?.({ reasons: [] });
+  await vi.waitUntil(() => asked().length === 3);
+  expect(asked()).toEqual(["a", "b", "e"]);
+  // What nobody looks at any more makes room.
+  ends[1]?.();
+  expect(asked()).toEqual(["a", "b", "e", "c"]);
+  service.answers.set("jobs/b/why", new ServiceError(503, "Away"));
+  ends[4]?.();
+  reasons.want("b");
+  await vi.waitUntil(() => asked().at(-1) === "b");
+  await new Promise((resolve) => setTimeout(resolve));
+  service.answers.set("jobs/b/why", { reasons: [{ reason: "Known", containers: [0] }] });
+  reasons.want("b");
+  await vi.waitUntil(() => reasons.of(preview({ id: "b", state: "error" }), english) === "Known");
 });

@@ -166,7 +166,7 @@ function nameSome(files: readonly Chosen[]): string {
 function ChecksumsLine({ files: { selection, checksums } }: { files: FilesModel }): ReactNode {
   const tr = useTranslator();
   const { missing: all } = useView(selection);
-  const { isOffered, running, failed, error, marks } = useView(checksums);
+  const { isOffered, isAsking, running, failed, error, marks } = useView(checksums);
   // Those that are neither there nor on the way.
   const missing = all.filter(({ path }) => marks.get(path) !== "waiting");
   const bytes = missing.reduce((sum, { size = 0 }) => sum + size, 0);
@@ -183,7 +183,7 @@ function ChecksumsLine({ files: { selection, checksums } }: { files: FilesModel 
           {isOffered === true && (
             <button
               type="button"
-              disabled={missing.length > MAX_INPUTS}
+              disabled={isAsking || missing.length > MAX_INPUTS}
               onClick={() => void checksums.compute(missing)}
             >
               {tr._n("Compute it (%2)", "Compute them (%2)", missing.length, formatSize(bytes))}
