@@ -34,7 +34,11 @@ class JAWSError(Exception):
 
 
 class NoSuchRunError(JAWSError):
-    """JAWS says that it does not know a run (any more), or has no such call."""
+    """JAWS itself says that it does not know a run (any more)."""
+
+
+class NoSuchCallError(JAWSError):
+    """Something says in JSON that it has no such call: JAWS, or what stands before it."""
 
 
 @dataclass(frozen=True)
@@ -131,10 +135,16 @@ class Central:
             "site_id": "all",
             "result": "any",
         }
+        body = urlencode(form).encode()
         try:
-            content = await self._ask("POST", "search", urlencode(form).encode())
-        except NoSuchRunError:
-            return None
+            content = await self._ask("POST", "search", body)
+        except NoSuchCallError:
+            # What stands before JAWS may have said so: JAWS itself has to answer before the same is believed.
+            await self.user()
+            try:
+                content = await self._ask("POST", "search", body)
+            except NoSuchCallError:
+                return None
         if not isinstance(content, list):
             raise JAWSError("JAWS answers a search with something else than a list")
         return [run for run in content if isinstance(run, dict)]
@@ -160,21 +170,25 @@ def _read(status: int, content: bytes) -> object:
         raise UnavailableError(
             f"JAWS answers with something else than JSON, and status {status}"
         ) from None
-    detail = _detail(answer)
+    told = answer.get("detail") if isinstance(answer, dict) else None
+    detail = _text_of(told)
     if status == httpx.codes.TOO_MANY_REQUESTS or status >= httpx.codes.INTERNAL_SERVER_ERROR:
         raise UnavailableError(f"JAWS answers with status {status}: {detail}")
     if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
         # It is ours to mend, and every job can wait until it is.
         raise UnavailableError(f"JAWS refuses the token that is set here (jaws.token): {detail}")
     if status == httpx.codes.NOT_FOUND:
-        raise NoSuchRunError(f"JAWS does not know what it was asked for: {detail}")
+        if isinstance(told, dict) and isinstance(told.get("error"), str):
+            raise NoSuchRunError(f"JAWS does not know what it was asked for: {detail}")
+        if isinstance(told, str):
+            raise NoSuchCallError(f"JAWS has no such call: {detail}")
+        raise UnavailableError("JAWS answers with status 404, which is not its own")
     if status >= httpx.codes.BAD_REQUEST:
         raise JAWSError(f"JAWS refuses a call with status {status}: {detail}")
     return answer
 
 
-def _detail(answer: object) -> str:
-    detail = answer.get("detail") if isinstance(answer, dict) else None
+def _text_of(detail: object) -> str:
     if isinstance(detail, dict):
         detail = detail.get("error")
     return detail[:_MAX_TEXT] if isinstance(detail, str) else "it does not say why"

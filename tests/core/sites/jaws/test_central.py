@@ -74,6 +74,20 @@ async def test_runs_are_found_by_their_tag_where_there_is_a_search(jaws: JAWS, c
     assert await central.find("a") is None
 
 
+@pytest.mark.parametrize("body", [b"", b'{"detail": "Not Found"}'])
+async def test_answer_of_something_else_is_not_that_jaws_has_no_search(
+    jaws: JAWS, central: Central, body: bytes
+):
+    jaws.submit("a")
+    jaws.override = PreparedResponse(404, body)
+    with pytest.raises((UnavailableError, JAWSError)):
+        await central.find("a")
+    with pytest.raises((UnavailableError, JAWSError)):
+        await central.cancel("1000")
+    jaws.override = None
+    assert await central.find("a") == ["1000"]
+
+
 async def test_sites_say_how_they_are(jaws: JAWS, central: Central):
     assert availability("kbase", await central.status("kbase")).is_usable
     jaws.sites["jgi"]["jgi-Cromwell"] = "DOWN"
@@ -88,6 +102,10 @@ _OUTAGES = [
     PreparedResponse(429, b'{"detail": "slower"}'),
     PreparedResponse(200, b"<html>maintenance</html>", "text/html"),
     PreparedResponse(404, b"<html>", "text/html"),
+    PreparedResponse(404, b""),
+    PreparedResponse(404, b"{}"),
+    PreparedResponse(404, b'{"message": "no Route matched with those values"}'),
+    PreparedResponse(404, b'{"detail": {}}'),
     PreparedResponse(401, b'{"detail": "Provided token is not valid"}'),
 ]
 
@@ -109,6 +127,7 @@ async def test_no_proper_answer_is_an_outage_and_nothing_is_sent_again(
     "answer",
     [
         PreparedResponse(400, b'{"detail": {"error": "bad"}}'),
+        PreparedResponse(404, b'{"detail": "Not Found"}'),
         PreparedResponse(200, b"[]"),
         PreparedResponse(200, b"null"),
         PreparedResponse(200, b'{"status": "created"}'),
