@@ -16,7 +16,7 @@ import sys
 import time
 import uuid
 from contextlib import suppress
-from typing import Any, Callable, Dict, List, Mapping
+from typing import Any, BinaryIO, Callable, Dict, List, Mapping
 
 from cts_core.worker.archives import TAR_ENDINGS, Budget, Limits, UnpackError, unpack
 from cts_core.worker.attempts import Attempt, LastingError
@@ -32,7 +32,7 @@ from cts_core.worker.http.client import (
 )
 from cts_core.worker.links import LANES, Source, Target, fetch, file_checksum, send
 from cts_core.worker.parallel import ParallelMap
-from cts_core.worker.run_errors import RunErrors, read_errors
+from cts_core.worker.run_errors import ResultError, RunErrors, read_errors
 
 MAX_INLINE = 8192
 """Bytes of a file that is told by what is in it when it is looked at."""
@@ -46,6 +46,8 @@ _PLAN_SECONDS = 2 * 86_400
 _SUBMIT_SECONDS = 600
 _CALLBACK_SECONDS = 10.0
 _RUN_ID = "run_id"
+_OUTPUT = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+"""A pipe must not be waited for."""
 
 Plan = Mapping[str, Any]
 
@@ -201,13 +203,34 @@ def _checksums(folder: str, _attempt: Attempt, plan: Plan) -> Dict[str, Any]:
     root = plan["root"]
 
     def checksum(file: Plan) -> Dict[str, Any]:
-        with open(os.path.join(root, file["respath"]), "rb", 0) as content:
+        with _open_output(root, file["respath"]) as content:
             size = os.fstat(content.fileno()).st_size
             return {**file, "crc64nvme": file_checksum(content), "size": size}
 
     files = ParallelMap(LANES).map(checksum, plan["files"])
     write_json(os.path.join(folder, plan["sums"]), {"root": root, "files": files})
     return {"files": len(files), "bytes": sum(file["size"] for file in files)}
+
+
+def _open_output(root: str, path: str) -> BinaryIO:
+    """Open an output of a run. Raises LastingError unless it is a regular file below the folder of the run.
+
+    A program of a user was near the list of outputs, and near the outputs: either may lead to files that are not the user's.
+    """
+    whole = os.path.join(root, path)
+    folder, real = os.path.realpath(root), os.path.realpath(whole)
+    if not real.startswith(os.path.join(folder, "")):
+        raise LastingError(f"The output {whole} leads out of the folder of its run")
+    try:
+        fd = os.open(real, _OUTPUT)
+    except FileNotFoundError as e:
+        if os.path.isdir(folder):
+            raise LastingError(f"The output {whole} is gone") from e
+        raise
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise LastingError(f"The output {whole} is no regular file")
+    return open(fd, "rb", 0)
 
 
 def _upload(_folder: str, _attempt: Attempt, plan: Plan) -> None:
@@ -251,7 +274,11 @@ def _read_errors(path: str) -> RunErrors:
         return RunErrors()
     if len(content) > _MAX_ERRORS_JSON:
         return RunErrors(message=f"{path} is longer than {_MAX_ERRORS_JSON} bytes")
-    return read_errors(content)
+    try:
+        return read_errors(content)
+    except ResultError as e:
+        # Another attempt would read the same.
+        return RunErrors(message=str(e))
 
 
 STEPS: Mapping[str, Callable[[str, Attempt, Plan], Any]] = {
@@ -303,12 +330,16 @@ def _is_stop(path: str) -> bool:
 def look(question: Plan) -> Dict[str, Any]:
     """Return, by folder, its files whose names match: how old and how large each is, and what is in it if that is short.
 
-    None stands for a folder that is not there.
+    None stands for a folder that is not there. A folder that cannot be read now is left out, so that it keeps no other from being told.
     """
     _remove_old_plans(question["plans"])
     wanted = re.compile(question["names"])
     short = re.compile(question["told"])
-    return {folder: _look(folder, wanted, short) for folder in question["folders"]}
+    answer: Dict[str, Any] = {}
+    for folder in question["folders"]:
+        with suppress(OSError):
+            answer[folder] = _look(folder, wanted, short)
+    return answer
 
 
 def _look(folder: str, wanted: re.Pattern[str], told: re.Pattern[str]) -> Dict[str, Any] | None:
@@ -339,7 +370,7 @@ def _describe(entry: os.DirEntry[str], *, is_told: bool) -> Dict[str, Any]:
 
 
 def _remove_old_plans(folder: str) -> None:
-    with suppress(FileNotFoundError), os.scandir(folder) as entries:
+    with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             with suppress(OSError):
                 if time.time() - entry.stat().st_mtime > _PLAN_SECONDS:

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any, Protocol
 
 from cts_core.concurrency import cancel_and_wait
-from cts_core.errors import CTSError
+from cts_core.errors import CTSError, UnavailableError
 from cts_core.sites.jaws.layout import (
     DEPLOYED_RESULTS,
     LOOKED_AT,
@@ -149,8 +149,10 @@ class Lookout:
 
     async def look_at(self, folder: str) -> SeenFolder:
         """Look at one folder at once. Raises CommandError, SFAPIError, UnavailableError."""
-        (seen,) = (await self._ask([folder])).values()
-        return seen
+        seen = await self._ask([folder])
+        if folder not in seen:
+            raise CommandError(f"{folder} cannot be read now")
+        return seen[folder]
 
     async def _look(self) -> None:
         self._last = time.monotonic()
@@ -166,11 +168,15 @@ class Lookout:
             log.exception("The folders of jobs at NERSC were not looked at")
             return
         for folder in folders:
-            if (on_look := self._wanted.pop(folder, None)) is not None:
+            if folder not in seen:
+                # It stays wanted.
+                log.warning("The folder %s at NERSC cannot be read now", folder)
+            elif (on_look := self._wanted.pop(folder, None)) is not None:
                 self._seen[folder] = seen[folder]
                 on_look(folder)
 
     async def _ask(self, folders: list[str]) -> dict[str, SeenFolder]:
+        """Return what these folders tell, but for those that cannot be read now."""
         question = {
             "folders": folders,
             "names": LOOKED_AT,
@@ -181,15 +187,20 @@ class Lookout:
         if not isinstance(answer, dict):
             raise CommandError("the helper tells of no folders")
         now = time.monotonic()
-        seen = {
-            folder: read_folder(answer.get(folder), self._told_of(folder), now)
-            for folder in folders
-        }
+        seen: dict[str, SeenFolder] = {}
         for folder in folders:
-            if names := seen[folder].untold:
-                for name in names:
+            if folder not in answer:
+                continue
+            found = read_folder(answer[folder], self._told_of(folder), now)
+            try:
+                for name in found.untold:
                     await self._read(folder, name)
-                seen[folder] = read_folder(answer.get(folder), self._told_of(folder), now)
+            except (UnavailableError, SFAPIError) as e:
+                log.warning("An end in %s at NERSC was not read: %s", folder, e)
+                continue
+            if found.untold:
+                found = read_folder(answer[folder], self._told_of(folder), now)
+            seen[folder] = found
         return seen
 
     def _told_of(self, folder: str) -> dict[str, str]:
@@ -212,6 +223,19 @@ def done_attempt(seen: SeenFolder, step: Step) -> Attempt | None:
         if attempt.end is not None and attempt.end.is_done:
             return Attempt(step, number)
     return None
+
+
+def failed_attempt(seen: SeenFolder) -> tuple[Attempt, str] | None:
+    """Return the last attempt that failed at the step that a job is at, and why; None if that step has succeeded, or not failed yet."""
+    step = next((step for step in reversed(Step) if seen.attempts.get(step)), None)
+    if step is None or done_attempt(seen, step) is not None:
+        return None
+    ended = [
+        (Attempt(step, number), attempt.end.reason or "it does not say why")
+        for number, attempt in enumerate(seen.attempts[step], 1)
+        if attempt.end is not None
+    ]
+    return ended[-1] if ended else None
 
 
 def is_rested(seen: SeenFolder, attempt: Attempt) -> bool:

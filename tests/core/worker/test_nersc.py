@@ -143,6 +143,64 @@ def test_checksums_of_outputs(job: Job, tmp_path: Path):
     assert (summed.name, summed.size, summed.crc64nvme) == ("a b", 7, crc64nvme_text(b"content"))
 
 
+def _checksum(job: Job, root: Path, path: str) -> StepEnd:
+    files = [{"s3path": "x", "respath": path}]
+    end = job.attempt(Step.CHECKSUMS, root=str(root), files=files, sums="checksums-1.sums")
+    assert end is not None
+    assert not end.is_done
+    return end
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("link", "leads out of the folder"),
+        ("folder/secret", "leads out of the folder"),
+        ("../secret", "leads out of the folder"),
+        ("pipe", "is no regular file"),
+        ("call", "is no regular file"),
+        ("call/purged", "is gone"),
+    ],
+)
+def test_outputs_are_files_of_the_run_alone(job: Job, tmp_path: Path, path: str, reason: str):
+    (tmp_path / "secret").write_text("token")
+    root = tmp_path / "run"
+    (root / "call").mkdir(parents=True)
+    (root / "link").symlink_to(tmp_path / "secret")
+    (root / "folder").symlink_to(tmp_path)
+    os.mkfifo(root / "pipe")
+    end = _checksum(job, root, path)
+    assert end.is_lasting
+    assert reason in (end.reason or "")
+
+
+def test_folder_of_a_run_that_is_away_may_come_back(job: Job, tmp_path: Path):
+    assert not _checksum(job, tmp_path / "away", "x").is_lasting
+
+
+def test_outputs_may_be_reached_by_links_within_the_run(job: Job, tmp_path: Path):
+    root = tmp_path / "run"
+    root.mkdir()
+    (root / "file").write_bytes(b"content")
+    (root / "link").symlink_to("file")
+    (tmp_path / "by another path").symlink_to(root)
+    files = [{"s3path": "x", "respath": "link"}]
+    plan = {"root": str(tmp_path / "by another path"), "files": files, "sums": "checksums-1.sums"}
+    end = job.attempt(Step.CHECKSUMS, **plan)
+    assert end == StepEnd(is_done=True, data={"files": 1, "bytes": 7})
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"calls": [1]}', '{"calls": {"x": 1}}'])
+def test_failures_that_cannot_be_understood_end_the_step(job: Job, tmp_path: Path, text: str):
+    plan = {"containers": 2, "insecure": False, "fields": {}, "key_prefix": "", "name_prefix": ""}
+    errors = tmp_path / "errors.json"
+    errors.write_text(text)
+    end = job.attempt(Step.LOGS, errors_json=str(errors), url="", **plan)
+    assert end is not None
+    assert end.is_done
+    assert end.data["message"].startswith("errors.json")
+
+
 def test_logs_of_a_run_without_any_failure_told(job: Job, tmp_path: Path):
     plan = {"containers": 2, "insecure": False, "fields": {}, "key_prefix": "", "name_prefix": ""}
     end = job.attempt(Step.LOGS, errors_json=str(tmp_path / "none"), url="", **plan)
@@ -273,6 +331,14 @@ def test_look_tells_of_the_files_that_are_asked_for(job: Job, tmp_path: Path):
         nersc.MAX_INLINE + 1,
         None,
     )
+
+
+def test_folder_that_cannot_be_read_is_left_out(job: Job, tmp_path: Path):
+    job.folder.mkdir()
+    (tmp_path / "no folder").touch()
+    folders = [str(tmp_path / "no folder"), str(job.folder)]
+    question = {"folders": folders, "names": ALL, "told": ALL, "plans": str(job.plans)}
+    assert nersc.look(question) == {str(job.folder): {}}
 
 
 def test_plans_that_nobody_reads_are_removed(job: Job):

@@ -18,11 +18,13 @@ from cts_core.sites.jaws.look import (
     Lookout,
     SeenFolder,
     done_attempt,
+    failed_attempt,
     is_rested,
     last_number,
     read_folder,
 )
 from cts_core.sites.jaws.results import StepEnd
+from cts_core.sites.jaws.sfapi import CommandError, SFAPIError
 from cts_core.sites.jaws.steps import SeenAttempt
 from tests.harness.jaws_vectors import LAYOUT, LEFT
 
@@ -99,6 +101,20 @@ def test_attempts_are_spaced():
     assert is_rested(SeenFolder({Step.UPLOAD: attempts}, time=now - 6), Attempt(Step.UPLOAD, 3))
 
 
+def test_attempt_that_failed_is_told_until_its_step_succeeds():
+    why = SeenAttempt(StepEnd(is_done=False, reason="no site"))
+    mute = SeenAttempt(StepEnd(is_done=False))
+    done, works = SeenAttempt(StepEnd(is_done=True)), SeenAttempt()
+    first = {Step.DOWNLOAD: [why, done]}
+    assert failed_attempt(SeenFolder()) is None
+    assert failed_attempt(SeenFolder(first)) is None
+    assert failed_attempt(SeenFolder({**first, Step.SUBMIT: [works]})) is None
+    told = failed_attempt(SeenFolder({**first, Step.SUBMIT: [mute, why, works]}))
+    assert told == (Attempt(Step.SUBMIT, 2), "no site")
+    told = failed_attempt(SeenFolder({**first, Step.SUBMIT: [why, mute]}))
+    assert told == (Attempt(Step.SUBMIT, 2), "it does not say why")
+
+
 class Helper:
     """A helper at NERSC, which answers as a test sets."""
 
@@ -109,6 +125,8 @@ class Helper:
         self.files: dict[str, Any] = {}
         self.contents: dict[str, bytes] = {}
         self.error: Exception | None = None
+        self.unread: dict[str, Exception] = {}
+        """Why folders and files cannot be read."""
 
     async def ask_helper(
         self, arguments: Sequence[str], question: Mapping[str, Any] | None = None
@@ -117,9 +135,15 @@ class Helper:
         self.asked.append(question["folders"])
         if self.error is not None:
             raise self.error
-        return {folder: self.files.get(folder) for folder in question["folders"]}
+        return {
+            folder: self.files.get(folder)
+            for folder in question["folders"]
+            if folder not in self.unread
+        }
 
     async def read(self, path: str) -> bytes | None:
+        if path in self.unread:
+            raise self.unread[path]
         return self.contents.get(path)
 
 
@@ -167,6 +191,31 @@ async def test_look_that_fails_is_made_again(caplog: pytest.LogCaptureFixture):
     assert lookout.find("/a") is not None
     lookout.forget("/a")
     assert lookout.find("/a") is None
+
+
+@pytest.mark.parametrize("error", [SFAPIError("too large"), UnavailableError("status 500")])
+async def test_folder_that_cannot_be_read_keeps_no_other(error: Exception):
+    helper = Helper()
+    helper.files = {
+        folder: {"logs-1.claim": _file(), "logs-1.json": _file()} for folder in ("/a", "/b", "/c")
+    }
+    helper.contents = {"/c/logs-1.json": DONE.encode()}
+    helper.unread = {"/a": error, "/b/logs-1.json": error}
+    told: list[str] = []
+    lookout = Lookout(helper, seconds=0)
+    for folder in ("/a", "/b", "/c"):
+        lookout.want(folder, told.append)
+    await _end(lookout)
+    # Nothing is known of the others, which is not that nothing is there.
+    assert told == ["/c"]
+    assert (lookout.find("/a"), lookout.find("/b")) == (None, None)
+    for folder in ("/a", "/b"):
+        with pytest.raises(CommandError, match=f"{folder} cannot be read now"):
+            await lookout.look_at(folder)
+    helper.unread = {}
+    lookout.want("/c", told.append)
+    await _end(lookout)
+    assert told == ["/c", "/a", "/b", "/c"]
 
 
 async def test_folder_that_is_forgotten_in_a_look_stays_forgotten():
