@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from cts_core.model.job import NERSCDetails
 from cts_core.model.record import ContainerOutcome, JobSummary
@@ -19,6 +19,8 @@ ASK_SECONDS = (10.0, 30.0, 60.0, 120.0, 300.0)
 BEGUN_SECONDS = 300.0
 """How long an attempt whose command was sent is waited for, before the command is sent again; twice as long each time."""
 MAX_BEGUN_SECONDS = 3600.0
+MISSED_SECONDS = 1800.0
+"""Between two looks for something that is missing, after which it is waited for anew: NERSC was not there in between."""
 _UNSUBMITTED = frozenset({JobState.CREATED, JobState.DOWNLOAD_SUBMITTED})
 
 
@@ -78,6 +80,10 @@ class Followed:
     """Of a job whose outputs are stored."""
     times: dict[JobState, datetime] = field(default_factory=dict)
     """When this process first saw the job in a state."""
+    cancelled: set[str] = field(default_factory=set)
+    """Runs beside the one that counts that this process has cancelled."""
+    missed: dict[Step, tuple[float, float]] = field(default_factory=dict)
+    """When what a step needs was first and last looked for and not there, though NERSC answered."""
     trouble: str | None = None
     """What became of the last command that nothing was seen of, for operators."""
     polled: float = 0.0
@@ -90,6 +96,15 @@ class Followed:
         self.asked += 1
         seconds = ASK_SECONDS[min(self.asked, len(ASK_SECONDS) - 1)]
         self.ask_at = time.monotonic() + seconds
+
+    def note_missed(self, step: Step) -> timedelta:
+        """Note that what a step needs is not there, though NERSC answers; return for how long that has been so."""
+        now = time.monotonic()
+        first, last = self.missed.get(step, (now, now))
+        if now - last > MISSED_SECONDS:
+            first = now
+        self.missed[step] = (first, now)
+        return timedelta(seconds=now - first)
 
     def seen(self, state: JobState, folder: SeenFolder) -> Seen:
         """Return all that was seen, for a job in this state."""
@@ -110,6 +125,7 @@ class Followed:
             run=self.run,
             tagged=self.tagged[1] if self.tagged and self.tagged[0] == submits else None,
             is_stored=self.stored.get(uploads),
+            cancelled=frozenset(self.cancelled),
         )
 
     def nersc_details(self) -> NERSCDetails | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from cts_core.backoff import Backoff, KeyedBackoff
-from cts_core.errors import CTSError, UnavailableError
+from cts_core.errors import CTSError, ResourceUnavailableError, UnavailableError
 from cts_core.job_tasks import JobTasks
 from cts_core.model.refdata import (
     AdminReferenceData,
@@ -86,7 +86,7 @@ class Stagings:
             staged.look_at = 0.0
 
     async def clean(self, refdata_id: str) -> None:
-        """Remove the folder of a transfer. Raises UnavailableError."""
+        """Remove the folder of a transfer. Raises UnavailableError, and ResourceUnavailableError where only this one cannot be removed."""
         self._staged.pop(refdata_id, None)
         if self._site is not SiteName.PERLMUTTER_JAWS:
             return
@@ -95,7 +95,9 @@ class Stagings:
         try:
             await self._facility.command(Machine.DTNS, commands.remove([folder]))
         except (SFAPIError, CommandError) as e:
-            raise UnavailableError(str(e)) from e
+            raise ResourceUnavailableError(
+                f"What reference data {refdata_id} has left at NERSC cannot be removed yet: {e}"
+            ) from e
 
     def _do(self, refdata_id: str, work: Callable[[], Awaitable[None]]) -> None:
         if self._failing.is_due(refdata_id) and self._facility.nersc().is_usable:
@@ -109,6 +111,9 @@ class Stagings:
             log.warning("Reference data %s is staged on in %.0f s: %s", refdata_id, seconds, e)
         except CTSError as e:
             self._staged[refdata_id].report = RefdataReport(_S.ERROR, str(e), str(e))
+        except Exception as e:  # a bug must not be tried each second
+            log.exception("Reference data %s was not staged on", refdata_id)
+            self._failing.fail(refdata_id, type(e).__name__)
         else:
             self._failing.reset(refdata_id)
 

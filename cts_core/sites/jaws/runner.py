@@ -10,13 +10,15 @@ from typing import Protocol
 
 from pydantic import SecretStr
 
-from cts_core.clock import utc_now
 from cts_core.concurrency import run_in_pool
 from cts_core.errors import (
+    BucketNotFoundError,
     CTSError,
     InputChangedError,
     NewerRecordError,
+    NoChecksumError,
     NoSuchJobError,
+    PathNotFoundError,
     ResourceUnavailableError,
     UnavailableError,
 )
@@ -56,14 +58,14 @@ log = logging.getLogger(__name__)
 
 PASSING = (UnavailableError, ResourceUnavailableError, NewerRecordError, NoSuchJobError)
 """Errors that say something of this service, and nothing of the job."""
+_NOT_STORED = (PathNotFoundError, BucketNotFoundError, NoChecksumError)
+"""Errors that say that an object is not there, or is another one; every other one says nothing of it."""
 LIFETIME = timedelta(days=1)
 """How long a link is good for; an attempt whose links have expired is followed by one with new ones."""
-MAX_SUBMITS = 20
-"""Attempts to submit, after which JAWS will not take the job any more. Only those count that were made while both were up."""
 OUTPUTS_PATIENCE = timedelta(hours=1)
-"""How long after the end of its run the list of a job's outputs may be missing."""
+"""How long the list of a job's outputs may be missing while NERSC answers."""
 TASK_PATIENCE = timedelta(hours=6)
-"""How long after its step began a task is waited for whose helper shows nothing."""
+"""How long a task is waited for whose helper shows nothing, while NERSC answers."""
 MAX_SAID = 1000
 """Characters of a command's error that are told."""
 MAX_LOG_BYTES = 100 << 20
@@ -149,16 +151,11 @@ class StepRunner:
 
     async def carry_out(self, followed: Followed, decision: Decision, folder: SeenFolder) -> None:
         """Do what comes next. Raises JobFailedError and ResultError if that can never be done, and CTSError."""
-        if decision.surplus:
-            for run_id in decision.surplus:
-                await self._facility.central.cancel(run_id)
-            # The report waits until the one that counts is the only one.
-            followed.tagged = (last_number(folder, Step.SUBMIT), [decision.run_id or ""])
-            return
         steps: Mapping[Next, Callable[[Followed, Decision, SeenFolder], Awaitable[None]]] = {
             Next.DOWNLOAD: self._download,
             Next.SUBMIT: self._submit,
             Next.FIND_RUN: self._find_run,
+            Next.CANCEL_SURPLUS: self._cancel_surplus,
             Next.FOLLOW: self._follow,
             Next.SUM: self._sum,
             Next.UPLOAD: self._upload,
@@ -184,13 +181,7 @@ class StepRunner:
 
     # -- the run --
 
-    async def _submit(self, followed: Followed, decision: Decision, folder: SeenFolder) -> None:
-        number = decision.attempt
-        if number > MAX_SUBMITS:
-            end = folder.attempts[Step.SUBMIT][-1].end
-            raise JobFailedError(
-                f"JAWS did not take the job in {MAX_SUBMITS} attempts: {end.reason if end else 'they were lost'}"
-            )
+    async def _submit(self, followed: Followed, decision: Decision, _: SeenFolder) -> None:
         layout = self._facility.layout
         record, plans = await self._planned(followed)
         refdata = record.image.refdata_id
@@ -203,7 +194,7 @@ class StepRunner:
             refdata=layout.refdata_for_jaws(refdata) if refdata else None,
         )
         plan = transfers.submit(record.id, self._site, files, layout)
-        await self._attempt(followed, Attempt(Step.SUBMIT, number), plan, "job")
+        await self._attempt(followed, Attempt(Step.SUBMIT, decision.attempt), plan, "job")
 
     async def _find_run(self, followed: Followed, _: Decision, folder: SeenFolder) -> None:
         number = last_number(folder, Step.SUBMIT)
@@ -214,6 +205,11 @@ class StepRunner:
                 followed.job.id,
             )
         followed.tagged = (number, found or [])
+
+    async def _cancel_surplus(self, followed: Followed, decision: Decision, _: SeenFolder) -> None:
+        for run_id in decision.surplus:
+            await self._facility.central.cancel(run_id)
+            followed.cancelled.add(run_id)
 
     async def _follow(self, followed: Followed, decision: Decision, _: SeenFolder) -> None:
         run_id = decision.run_id or ""
@@ -246,7 +242,7 @@ class StepRunner:
         text = await self._facility.read(f"{root}/outputs.json")
         if text is None:
             reason = f"JAWS has left no outputs.json of its run {run_id} in {root}"
-            if utc_now() - followed.job.updated > OUTPUTS_PATIENCE:
+            if followed.note_missed(Step.CHECKSUMS) > OUTPUTS_PATIENCE:
                 raise JobFailedError(reason)
             raise UnavailableError(reason)
         attempt = Attempt(Step.CHECKSUMS, number)
@@ -300,9 +296,11 @@ class StepRunner:
         paths = list(wanted)
         missing = []
         for path, found in zip(paths, await self._objects.head(paths), strict=True):
-            if isinstance(found, UnavailableError):
-                raise found
-            if isinstance(found, CTSError) or found.crc64nvme != wanted[path].crc64nvme:
+            if isinstance(found, _NOT_STORED):
+                missing.append(path)
+            elif isinstance(found, CTSError):
+                raise UnavailableError(f"{path} cannot be looked at: {found}") from found
+            elif found.crc64nvme != wanted[path].crc64nvme:
                 missing.append(path)
         return missing
 
@@ -338,27 +336,30 @@ class StepRunner:
             Step.UPLOAD: details.upload_task_id if details else None,
             Step.LOGS: details.log_upload_task_id if details else None,
         }.get(step)
-        if not ids or utc_now() - followed.job.updated > TASK_PATIENCE:
+        if not ids or (await self._facility.sfapi.task(ids[-1])).is_over:
             return False
-        return not (await self._facility.sfapi.task(ids[-1])).is_over
+        return followed.note_missed(step) <= TASK_PATIENCE
 
     async def stop(self, job: JobRecord) -> bool:
         """Have no run of a job go on, or begin any more; return whether that is so."""
         reached = {transition.state for transition in job.transition_times}
-        runs = set(job.jaws_details.run_id[-1:] if job.jaws_details else ())
-        if not runs and JobState.DOWNLOAD_SUBMITTED in reached:
-            found = await self._stop_submission(
-                job.id, may_be_submitted=JobState.JOB_SUBMITTING in reached
-            )
-            if found is None:
-                return False
-            runs = found
-        for run_id in runs:
+        recorded = set(job.jaws_details.run_id if job.jaws_details else ())
+        for run_id in recorded:
+            await self._facility.central.cancel(run_id)
+        if JobState.DOWNLOAD_SUBMITTED not in reached:
+            return True
+        # Another attempt than the one whose run was recorded may have submitted one, too.
+        found = await self._stop_submission(
+            job.id, may_be_submitted=JobState.JOB_SUBMITTING in reached
+        )
+        if found is None:
+            return False
+        for run_id in found - recorded:
             await self._facility.central.cancel(run_id)
         return True
 
     async def _stop_submission(self, job_id: str, *, may_be_submitted: bool) -> set[str] | None:
-        """Keep a job from being submitted; return the runs that it has, or None as long as an attempt goes on."""
+        """Keep a job from being submitted; return the runs that its folder and JAWS know, or None as long as an attempt goes on."""
         folder = self._facility.layout.job(job_id)
         begun = await self._facility.ask_helper(["stop", folder])
         seen = (await self._lookout.look_at(folder)).attempts.get(Step.SUBMIT, [])
@@ -367,8 +368,7 @@ class StepRunner:
         runs = {run_id for attempt in attempts if (run_id := run_id_of(attempt.end)) is not None}
         if any(attempt.end is None and not attempt.is_lost for attempt in attempts):
             return None
-        is_unknown = any(attempt.end is None for attempt in attempts)
-        if is_unknown or (may_be_submitted and not begun):
+        if begun or may_be_submitted:
             runs.update(await self._facility.central.find(job_id) or ())
         return runs
 

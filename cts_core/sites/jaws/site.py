@@ -18,7 +18,7 @@ from typing_extensions import override
 
 from cts_core.backoff import Backoff, KeyedBackoff
 from cts_core.clock import utc_now
-from cts_core.errors import CTSError, UnavailableError, UnsupportedError
+from cts_core.errors import CTSError, ResourceUnavailableError, UnavailableError, UnsupportedError
 from cts_core.identity.identity import User
 from cts_core.images.names import HOST_PREFIX
 from cts_core.job_tasks import JobTasks
@@ -32,7 +32,7 @@ from cts_core.sites.jaws.central import JAWSError
 from cts_core.sites.jaws.facility import Facility
 from cts_core.sites.jaws.follow import Followed
 from cts_core.sites.jaws.layout import Attempt, Step
-from cts_core.sites.jaws.look import SeenFolder, is_rested
+from cts_core.sites.jaws.look import SeenFolder, failed_attempt, is_rested
 from cts_core.sites.jaws.outages import waiting_sentence
 from cts_core.sites.jaws.refdata import Stagings
 from cts_core.sites.jaws.results import failed_outcomes, read_log_end
@@ -84,6 +84,7 @@ _ATTEMPTS = {
     Next.UPLOAD: Step.UPLOAD,
     Next.SEND_LOGS: Step.LOGS,
 }
+_BUG = "an unexpected error, which the log of the service has"
 _REFUSALS = (CTSError, SFAPIError, JAWSError, CommandError)
 
 
@@ -167,8 +168,20 @@ class JAWSSite(Site):
             return sentence
         if self._failing.failures(job.id) >= _TOLD_FAILURES:
             return "A step of the job at NERSC does not succeed yet. It is tried again by itself"
+        failed = self._failed_attempt(job.id)
+        if failed is not None and failed[0].number >= _TOLD_FAILURES:
+            attempt, _ = failed
+            return (
+                f"The step {attempt.step.value} of the job has not succeeded in {attempt.number} attempts yet. It is tried "
+                "again by itself"
+            )
         followed = self._followed.get(job.id)
         return WAITS_AT_JAWS if followed is not None and followed.status == _READY else None
+
+    def _failed_attempt(self, job_id: str) -> tuple[Attempt, str] | None:
+        followed = self._followed.get(job_id)
+        folder = followed and self.facility.lookout.find(followed.folder)
+        return failed_attempt(folder) if folder else None
 
     @override
     async def survey(self) -> Survey:
@@ -182,6 +195,11 @@ class JAWSSite(Site):
             lines.append(reason)
         if reason := self._failing.reason(job.id):
             lines.append(f"The next step is tried again: {reason}")
+        if (failed := self._failed_attempt(job.id)) is not None:
+            attempt, reason = failed
+            lines.append(
+                f"Attempt {attempt.number} at the step {attempt.step.value} failed: {reason}"
+            )
         if (followed := self._followed.get(job.id)) is not None and followed.trouble:
             lines.append(followed.trouble)
         if job.jaws_details is not None:
@@ -369,6 +387,9 @@ class JAWSSite(Site):
                 followed.running[step] = time.monotonic() + _RECHECK_SECONDS
                 return
             if step is not None:
+                if (failed := failed_attempt(folder)) is not None:
+                    message = "Attempt %d at the step %s of job %s failed, and another begins: %s"
+                    log.warning(message, failed[0].number, failed[0].step.value, job_id, failed[1])
                 await self._runner.explain_lost(followed, Attempt(step, decision.attempt))
             await self._runner.carry_out(followed, decision, folder)
         except (JobFailedError, ResultError) as e:
@@ -380,6 +401,9 @@ class JAWSSite(Site):
             seconds = self._failing.fail(job_id, str(e))
             message = "The next step of job %s (%s) is tried again in %.0f s: %s"
             log.warning(message, job_id, decision.next.value, seconds, e)
+        except Exception as e:  # a bug must not be tried each second
+            log.exception("The next step of job %s (%s) failed", job_id, decision.next.value)
+            self._failing.fail(job_id, f"{_BUG} ({type(e).__name__})")
         else:
             self._failing.reset(job_id)
             self._on_change(job_id)
@@ -402,7 +426,8 @@ class JAWSSite(Site):
 
     @override
     async def cancel(self, job_id: str) -> bool:
-        if job_id in self._stopped:
+        # Told once: who asks again may know of a run that has appeared since.
+        if self._stopped.pop(job_id, False):
             return True
         # What a step began before is stopped with the rest.
         is_busy = self._steps.find(job_id) is not None or self._asking.find(job_id) is not None
@@ -416,6 +441,10 @@ class JAWSSite(Site):
         except _REFUSALS as e:
             seconds = self._stop_failing.fail(job_id, str(e))
             log.warning("Job %s is stopped in %.0f s: %s", job_id, seconds, e)
+            return
+        except Exception as e:  # a bug must not be tried each second
+            log.exception("Job %s was not stopped", job_id)
+            self._stop_failing.fail(job_id, f"{_BUG} ({type(e).__name__})")
             return
         if is_stopped:
             self._stopped[job_id] = True
@@ -434,11 +463,13 @@ class JAWSSite(Site):
 
     @override
     async def clean(self, job_id: str) -> None:
-        """May raise UnavailableError."""
+        """May raise UnavailableError, and ResourceUnavailableError where only this job cannot be cleaned."""
         try:
             await self._runner.clean(await self._records.get_job(job_id))
         except (SFAPIError, JAWSError, CommandError) as e:
-            raise UnavailableError(str(e)) from e
+            raise ResourceUnavailableError(
+                f"What job {job_id} has left at NERSC cannot be removed yet: {e}"
+            ) from e
 
     # -- reference data --
 

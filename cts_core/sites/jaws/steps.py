@@ -51,6 +51,8 @@ class Next(StrEnum):
     SEND_LOGS = "send logs"
     FIND_RUN = "find run"
     """Search for runs with the job's tag: an attempt to submit may have been lost after JAWS took it."""
+    CANCEL_SURPLUS = "cancel surplus"
+    """Cancel runs of the job beside the one that counts; until that is done, nothing is reported."""
     FOLLOW = "follow"
     """Ask JAWS for the run, when that is due."""
     VERIFY = "verify"
@@ -107,6 +109,14 @@ class Seen:
     """The ids of the runs with the job's tag; None unless JAWS was asked since the last attempt to submit."""
     is_stored: bool | None = None
     """Whether every output is an object with its checksum; None if that was not looked at since the last upload."""
+    cancelled: frozenset[str] = frozenset()
+    """Runs of the job that were cancelled, since it has another."""
+
+    @property
+    def runs(self) -> list[str]:
+        """The ids of all runs that attempts to submit have left, or that have the job's tag, the oldest first."""
+        ends = (run_id_of(attempt.end) for attempt in self.attempts.get(Step.SUBMIT, ()))
+        return sorted({*filter(None, ends), *(self.tagged or ())}, key=_run_order)
 
 
 @dataclass(frozen=True)
@@ -131,6 +141,14 @@ class Decision:
 
 def decide(state: JobState, run_id: str | None, seen: Seen) -> Decision:
     """Return what comes next for a started job in this state, whose record has the last ``run_id``."""
+    decision = _decide(state, run_id, seen)
+    surplus = [run for run in seen.runs if run != decision.run_id and run not in seen.cancelled]
+    if decision.run_id is None or not surplus:
+        return decision
+    return replace(decision, next=Next.CANCEL_SURPLUS, attempt=0, surplus=surplus)
+
+
+def _decide(state: JobState, run_id: str | None, seen: Seen) -> Decision:
     match state:
         case _S.DOWNLOAD_SUBMITTED:
             return _downloading(run_id, seen)
@@ -157,15 +175,13 @@ def _downloading(run_id: str | None, seen: Seen) -> Decision:
 def _submitting(run_id: str | None, seen: Seen) -> Decision:
     here = Decision((_S.JOB_SUBMITTING,), Next.WAIT, run_id=run_id)
     last = _last(seen, Step.SUBMIT)
-    if found := run_id or run_id_of(last.end):
+    if found := run_id or next(iter(seen.runs), None):
+        # Of several, the oldest counts.
         return _running(found, seen)
     if last.is_running:
         return here
     if last.end is not None and last.end.is_lasting:
         return _failed(here, last.end, UNEXPECTED)
-    if seen.tagged:
-        first, *surplus = sorted(seen.tagged, key=_run_order)
-        return replace(_running(first, seen), surplus=surplus)
     if seen.tagged is None and (last.number > 0 or last.is_deployed):
         # Nobody knows whether JAWS took the last attempt: a second run would do all the work twice.
         return replace(here, next=Next.FIND_RUN)

@@ -7,21 +7,29 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from cts_core.engine.outcome import NON_ZERO_EXIT
+from cts_core.errors import ResourceUnavailableError, UnavailableError
 from cts_core.model.job import Job
+from cts_core.model.record import JobRecord
 from cts_core.model.refdata import ReferenceDataState
 from cts_core.sites.jaws import commands, steps
-from cts_core.sites.jaws.layout import Machine
-from cts_core.sites.jaws.sfapi import SFAPI
-from cts_core.sites.jaws.site import WAITS_AT_JAWS
+from cts_core.sites.jaws.central import JAWSError
+from cts_core.sites.jaws.layout import Machine, Step
+from cts_core.sites.jaws.look import SeenFolder
+from cts_core.sites.jaws.outages import Availability
+from cts_core.sites.jaws.results import StepEnd
+from cts_core.sites.jaws.sfapi import SFAPI, CommandError, SFAPIError
+from cts_core.sites.jaws.site import WAITS_AT_JAWS, JAWSSite
+from cts_core.sites.jaws.steps import Decision, Next, SeenAttempt
 from cts_core.states import TERMINAL, JobState
 from cts_core.worker.checksum import crc64nvme_text
 from tests.harness.engine import TIMEOUT_SECONDS
-from tests.harness.factories import packed
+from tests.harness.factories import make_job_record, packed
 from tests.harness.jaws_site import COPY, LAWRENCIUM, PERLMUTTER, JAWSWorld, hurry
 from tests.harness.jaws_vectors import LAYOUT
 from tests.services.s3 import S3Server
@@ -236,6 +244,117 @@ async def test_outages_make_jobs_wait_and_say_until_when(world: JAWSWorld):
         job = await server.harness.wait_until_ended(job_id)
     _check_copies(job, "a")
     assert len(jaws.runs) == 1
+
+
+class Alone(JAWSSite):
+    """A site whose steps are carried out as a test sets."""
+
+    def __init__(self) -> None:
+        self.told: dict[str, SeenFolder] = {}
+        self.error: Exception | None = None
+        self.stops = 0
+        setup = SimpleNamespace(takes_jobs_while_away=True)
+        facility: Any = SimpleNamespace(setup=setup, layout=LAYOUT, lookout=self)
+        facility.known = lambda _: Availability()
+        super().__init__(PERLMUTTER, facility, self, SimpleNamespace())  # type: ignore[arg-type]
+        runner: Any = self
+        self._runner = runner
+
+    def find(self, folder: str) -> SeenFolder | None:
+        return self.told.get(folder)
+
+    async def get_job(self, job_id: str) -> JobRecord:
+        return make_job_record(id=job_id)
+
+    async def _act(self) -> bool:
+        if self.error is not None:
+            raise self.error
+        return True
+
+    async def carry_out(self, *_: object) -> None:
+        await self._act()
+
+    async def stop(self, _job: JobRecord) -> bool:
+        self.stops += 1
+        return await self._act()
+
+
+class Cleaning:
+    """What cleans jobs, and fails."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    async def clean(self, _job: JobRecord) -> None:
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [SFAPIError("no"), JAWSError("no"), CommandError("no")])
+async def test_job_that_cannot_be_cleaned_is_no_site_that_is_away(error: Exception):
+    site = Alone()
+    runner: Any = Cleaning(error)
+    site._runner = runner
+    with pytest.raises(ResourceUnavailableError, match=r"job x .*: no"):
+        await site.clean("x")
+    runner.error = UnavailableError("NERSC is down")
+    with pytest.raises(UnavailableError):
+        await site.clean("x")
+
+
+async def test_bug_in_a_step_is_tried_again_later_and_later(caplog: pytest.LogCaptureFixture):
+    site = Alone()
+    job = make_job_record()
+    site.error = KeyError("x")
+    decision = Decision((), Next.FOLLOW, run_id="7")
+    waits = []
+    for _ in range(3):
+        await site._carry_out(site._follow(job), decision, SeenFolder())
+        waits.append(site._failing.seconds_left(job.id))
+    assert site._failing.failures(job.id) == 3
+    assert waits[2] > waits[0] > 0
+    assert "KeyError" in (site._failing.reason(job.id) or "")
+    assert "Traceback" in caplog.text
+    site.error = None
+    await site._carry_out(site._follow(job), decision, SeenFolder())
+    assert site._failing.is_due(job.id)
+
+
+async def _end_stop(site: Alone) -> None:
+    task = site._stops.find("x")
+    assert task is not None
+    await task
+
+
+async def test_stop_is_told_once_and_then_made_again():
+    site = Alone()
+    site.error = KeyError("x")
+    assert not await site.cancel("x")
+    await _end_stop(site)
+    # It is not due yet.
+    assert not await site.cancel("x")
+    assert site._stops.find("x") is None
+    site.error = None
+    site._stop_failing.reset("x")
+    for stops in (2, 3):
+        assert not await site.cancel("x")
+        await _end_stop(site)
+        assert await site.cancel("x")
+        assert site.stops == stops
+
+
+async def test_attempts_that_fail_are_told():
+    site = Alone()
+    job = make_job_record()
+    failed = SeenAttempt(StepEnd(is_done=False, reason="JAWS's client says: no site"))
+    site.told[site._follow(job).folder] = SeenFolder({Step.SUBMIT: [failed] * 2})
+    assert site.waits_for(job) is None
+    assert await site.explain(job) == [
+        "Attempt 2 at the step submit failed: JAWS's client says: no site"
+    ]
+    site.told[site._follow(job).folder] = SeenFolder({Step.SUBMIT: [failed] * 3})
+    assert site.waits_for(job) == (
+        "The step submit of the job has not succeeded in 3 attempts yet. It is tried again by itself"
+    )
 
 
 async def test_cancel(world: JAWSWorld):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -132,6 +133,37 @@ def test_run_that_an_attempt_submitted_is_that_of_the_job():
 def test_of_two_runs_the_older_is_followed_and_the_other_cancelled():
     decision = decide(S.JOB_SUBMITTING, None, _seen(submit=[LOST], tagged=["1000", "999"]))
     assert (decision.run_id, decision.surplus) == ("999", ["1000"])
+
+
+_RUN_9 = SeenAttempt(StepEnd(is_done=True, data={"run_id": 9}, is_lasting=False))
+
+
+@pytest.mark.parametrize(
+    ("state", "run_id", "run"),
+    [
+        (S.JOB_SUBMITTING, None, None),
+        (S.JOB_SUBMITTED, "7", SeenRun()),
+        (S.JOB_SUBMITTED, "7", SeenRun(is_gone=True)),
+        (S.UPLOAD_SUBMITTING, "7", SUCCEEDED),
+        (S.ERROR_PROCESSING_SUBMITTED, "7", FAILED),
+    ],
+)
+def test_run_of_another_attempt_that_ended_well_is_cancelled(
+    state: S, run_id: str | None, run: SeenRun | None
+):
+    # The first was taken for lost, and wrote its end later; JAWS knows of one more.
+    seen = _seen(run, submit=[_RUN_9, RUN_7], tagged=["9", "10"])
+    decision = decide(state, run_id, seen)
+    assert (decision.next, decision.run_id) == (Next.CANCEL_SURPLUS, "7")
+    assert (decision.surplus, decision.attempt) == (["9", "10"], 0)
+    after = decide(state, run_id, replace(seen, cancelled=frozenset({"9", "10"})))
+    assert after.next is not Next.CANCEL_SURPLUS
+    assert (after.run_id, after.surplus) == ("7", ())
+
+
+def test_run_of_the_record_counts_though_it_is_not_the_oldest():
+    decision = decide(S.JOB_SUBMITTED, "9", _seen(submit=[RUN_7, _RUN_9]))
+    assert (decision.run_id, decision.surplus) == ("9", ["7"])
 
 
 @pytest.mark.parametrize(
