@@ -78,6 +78,8 @@ export class EventStream {
   /** Ends the part of this tab; null while it has none. */
   private part: AbortController | null = null;
   private connection: AbortController | null = null;
+  /** Ends what watches the page. */
+  private watching = new AbortController();
   /** The signal of the part in which this tab leads. */
   private leading: AbortSignal | null = null;
   private heard = 0;
@@ -94,25 +96,10 @@ export class EventStream {
     tabs.channel?.addEventListener("message", (event: MessageEvent<Message>) => {
       this.receive(event.data);
     });
-    document.addEventListener("visibilitychange", () => {
-      if (document.hidden) this.stop();
-      else this.start();
-    });
-    window.addEventListener("pagehide", () => {
-      this.stop();
-    });
-    window.addEventListener("pageshow", () => {
-      this.start();
-    });
-    window.addEventListener("online", () => {
-      this.wake();
-    });
-    setInterval(() => {
-      this.tick();
-    }, TICK_MS);
   }
 
   add(listener: StreamListener): void {
+    if (!this.listeners.size) this.watchPage();
     this.listeners.add(listener);
     listener.onStatus(this.status);
     // Others have listened for a while: what came just before was not told to this one.
@@ -127,12 +114,48 @@ export class EventStream {
 
   remove(listener: StreamListener): void {
     this.listeners.delete(listener);
-    if (!this.listeners.size) this.stop();
+    if (this.listeners.size) return;
+    this.stop();
+    this.watching.abort();
   }
 
   /** Tries again at once, where a stream is waited for. */
   tryNow(): void {
     this.wake();
+  }
+
+  /** Goes by what becomes of the page, while anybody listens. */
+  private watchPage(): void {
+    this.watching.abort();
+    this.watching = new AbortController();
+    const { signal } = this.watching;
+    document.addEventListener(
+      "visibilitychange",
+      () => {
+        if (document.hidden) this.stop();
+        else this.start();
+      },
+      { signal },
+    );
+    const acts = {
+      pagehide: () => {
+        this.stop();
+      },
+      pageshow: () => {
+        this.start();
+      },
+      online: () => {
+        this.wake();
+      },
+    };
+    for (const [name, act] of Object.entries(acts)) window.addEventListener(name, act, { signal });
+    this.ticked = 0;
+    const timer = setInterval(() => {
+      this.tick();
+    }, TICK_MS);
+    signal.addEventListener("abort", () => {
+      clearInterval(timer);
+    });
   }
 
   private start(): void {

@@ -33,7 +33,11 @@ const bound = new WeakMap<Model, Promise<Bound>>();
 /** The views of one widget show one form. */
 export function boundTo(model: Model, page: Page | null): Promise<Bound> {
   let found = bound.get(model);
-  if (!found) bound.set(model, (found = make(model, page)));
+  if (!found) {
+    bound.set(model, (found = make(model, page)));
+    // The next view tries again.
+    found.catch(() => bound.delete(model));
+  }
   return found;
 }
 

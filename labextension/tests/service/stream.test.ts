@@ -218,3 +218,23 @@ it("asks rarely where a service has never answered, and often where one has", as
   await passTime(3_600_000);
   expect(opened.mock.calls.length - rare).toBeGreaterThan(60);
 });
+
+it("leaves nothing in the page once nobody listens", () => {
+  const clear = vi.spyOn(globalThis, "clearInterval");
+  const signals: AbortSignal[] = [];
+  for (const target of [document, window]) {
+    vi.spyOn(target as EventTarget, "addEventListener").mockImplementation((_, __, options) => {
+      signals.push((options as { signal: AbortSignal }).signal);
+    });
+  }
+  const stream = new EventStream(new ScriptedService(), {});
+  expect(signals).toEqual([]);
+  const listener = new Listener();
+  stream.add(listener);
+  expect(signals).toHaveLength(4);
+  clear.mockClear();
+  stream.remove(listener);
+  expect(signals.every(({ aborted }) => aborted)).toBe(true);
+  expect(clear).toHaveBeenCalled();
+  vi.restoreAllMocks();
+});

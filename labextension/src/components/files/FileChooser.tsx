@@ -24,7 +24,12 @@ function Browser({ files }: { files: FilesModel }): ReactNode {
   const tr = useTranslator();
   const view = useView(browser);
   const box = useRef<HTMLInputElement>(null);
-  useEffect(() => void browser.start(), [browser]);
+  useEffect(() => {
+    void browser.start();
+    return () => {
+      browser.stop();
+    };
+  }, [browser]);
   const search = useCallback(() => box.current?.focus(), []);
   const toFolder = useCallback(
     (folder: string) => {

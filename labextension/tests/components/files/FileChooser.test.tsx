@@ -204,3 +204,12 @@ it("has no serious fault of accessibility", async () => {
   cleanup();
   vi.restoreAllMocks();
 });
+
+it("ends a search once nobody looks", async () => {
+  const stop = vi.fn();
+  show(...some(1));
+  await item(/000000/);
+  files.browser.stop = stop;
+  cleanup();
+  expect(stop).toHaveBeenCalled();
+});
