@@ -128,6 +128,8 @@ class Panel(anywidget.AnyWidget):
     """The submission without its files, of which only a digest is synchronized: there may be 10,000."""
     _digest = traitlets.Unicode(_NO_FILES).tag(sync=True)
     _job_id = traitlets.Unicode("").tag(sync=True)
+    _sent_key = traitlets.Unicode("").tag(sync=True)
+    """The idempotency key of a submission without an answer, by which a page that is loaded again asks for the same job."""
     _instance = traitlets.Unicode("").tag(sync=True)
     """The identity of the service, by which a page tells whether it reaches the same one."""
     _service = traitlets.Unicode("").tag(sync=True)

@@ -79,6 +79,7 @@ export const form: JupyterFrontEndPlugin<void> = {
         await tracker.add(widget);
         shell.add(widget, "main");
         shell.activateById(widget.id);
+        draft.keep = () => tracker.save(widget);
         // Whatever is filled in is saved a moment later.
         let timer: ReturnType<typeof setTimeout> | undefined;
         const unwatch = draft.watch(() => {

@@ -22,6 +22,8 @@ import { type Catalogue, EMPTY_CATALOGUE, loadCatalogue } from "./catalogue";
 export const CHECK_MS = 600;
 /** How long until a service that could not be reached is asked again, in ms. */
 export const RETRY_MS = 5_000;
+/** How long a submission waits for the form to be kept, in ms. */
+const KEEP_MS = 2_000;
 /** How old a catalogue is at least before it is read again, in ms. */
 export const REFRESH_MS = 60_000;
 
@@ -61,19 +63,21 @@ export interface DraftView {
   readonly isOffline: boolean;
 }
 
-/** Files that are kept for after a reload; of more, none. */
+/** Files that are kept for after a reload; of more, none, unless they are being submitted. */
 export const MAX_SAVED = 1_000;
 
 export interface SavedForm {
   readonly draft: Draft;
   /** Of a submission that was sent. */
   readonly key?: string;
+  /** It had no answer yet. */
+  readonly isSent?: boolean;
   readonly jobId?: string;
 }
 
 /** Returns a form that was kept, if it is one of this version. */
 export function readSaved(saved: unknown): SavedForm | null {
-  const { draft, key, jobId } = (saved ?? {}) as Record<string, unknown>;
+  const { draft, key, isSent, jobId } = (saved ?? {}) as Record<string, unknown>;
   if (typeof draft !== "object" || draft === null) return null;
   const given = draft as Record<string, unknown>;
   const isSame = Object.entries(EMPTY_DRAFT).every(
@@ -84,6 +88,7 @@ export function readSaved(saved: unknown): SavedForm | null {
   return {
     draft: draft as Draft,
     ...(typeof key === "string" && { key }),
+    ...(isSent === true && { isSent }),
     ...(typeof jobId === "string" && { jobId }),
   };
 }
@@ -107,6 +112,8 @@ export class DraftStore {
   private loaded = 0;
   /** Counts what the draft was before: an answer to an older one changes nothing. */
   private generation = 0;
+  /** Keeps what is `saved`, before it is submitted. */
+  keep: () => Promise<unknown> = () => Promise.resolve();
 
   constructor(
     readonly service: IService,
@@ -196,16 +203,20 @@ export class DraftStore {
   /** What a page keeps of the form, so that it is there again after a reload. */
   get saved(): SavedForm {
     const { draft, sent } = this.state;
+    const isSent = sent.phase === "sending" || sent.phase === "lost";
     return {
-      draft: draft.files.length <= MAX_SAVED ? draft : { ...draft, files: [], details: {} },
+      draft: isSent || draft.files.length <= MAX_SAVED ? draft : { ...draft, files: [], details: {} },
       ...(this.request && { key: this.request.key }),
+      ...(isSent && { isSent }),
       ...(sent.phase === "done" && { jobId: sent.jobId }),
     };
   }
 
   /** Goes on with a form that was kept. */
-  restore({ draft, key, jobId }: SavedForm): void {
-    this.begin(draft, jobId === undefined ? READY : { phase: "done", jobId, wasLost: false });
+  restore({ draft, key, isSent, jobId }: SavedForm): void {
+    const error = new ServiceError(0, this.tr.__("The page was closed before the answer came"));
+    if (jobId !== undefined) this.begin(draft, { phase: "done", jobId, wasLost: false });
+    else this.begin(draft, key !== undefined && isSent ? { phase: "lost", error } : READY);
     // If its answer was lost with the page, the same submission is still the same job.
     if (key !== undefined) this.request = { text: JSON.stringify(toSubmission(draft)), key };
     this.later(0);
@@ -226,9 +237,13 @@ export class DraftStore {
     const submission = toSubmission(draft);
     const text = JSON.stringify(submission);
     if (this.request?.text !== text) this.request = { text, key: newKey() };
+    const { key } = this.request;
     const generation = (this.generation += 1);
     this.set({ sent: { phase: "sending" } });
-    const answer = await this.post(submission, this.request.key, wasLost);
+    // A page that is closed before the answer comes asks again for the same job. Without that, it is submitted too.
+    const patience = new Promise((resolve) => setTimeout(resolve, KEEP_MS));
+    await Promise.race([this.keep(), patience]).catch(() => undefined);
+    const answer = await this.post(submission, key, wasLost);
     if (generation === this.generation) this.set({ sent: answer });
   }
 

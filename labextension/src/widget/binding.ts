@@ -30,6 +30,10 @@ export function bind(model: Model, draft: DraftStore): void {
   let digest = digestOf([]);
   let checked = model.get("checked");
   let timer: ReturnType<typeof setTimeout> | undefined;
+  // The key of a submission that another page, or this one before it was loaded again, sent and had no answer to.
+  const kept = model.get("_sent_key");
+  // A kernel of an older version keeps none.
+  let pending = typeof kept === "string" ? kept : "";
   // The files of the job that is shown.
   let submitted = "";
 
@@ -58,6 +62,15 @@ export function bind(model: Model, draft: DraftStore): void {
     if (sent.phase === "done" && digest === submitted) {
       draft.restore({ draft: { ...draft.view.draft, files: paths, details }, jobId: sent.jobId });
     } else take({ files: paths, details });
+    readKey();
+  };
+  const readKey = (): void => {
+    // Its files come after the rest.
+    if (!pending || model.get("_digest") !== digest) return;
+    if (draft.view.sent.phase === "ready") {
+      draft.restore({ draft: draft.view.draft, key: pending, isSent: true });
+    }
+    pending = "";
   };
   const readDigest = (): void => {
     if (model.get("_digest") !== digest) model.send({ cts: "files?" });
@@ -87,6 +100,8 @@ export function bind(model: Model, draft: DraftStore): void {
     checked = checkedOf(draft.view);
     model.set("checked", checked);
     const { sent } = draft.view;
+    const { key = "", isSent } = draft.saved;
+    model.set("_sent_key", isSent ? key : pending);
     model.set("_job_id", sent.phase === "done" ? sent.jobId : "");
     model.save_changes();
   };
@@ -120,6 +135,11 @@ export function bind(model: Model, draft: DraftStore): void {
   readSpec();
   readDigest();
   readJob();
+  readKey();
+  draft.keep = () => {
+    send(false);
+    return Promise.resolve();
+  };
   draft.watch(() => {
     clearTimeout(timer);
     timer = setTimeout(() => {

@@ -328,3 +328,27 @@ it("reads the catalogue again for another job, and when a person comes back late
   await vi.advanceTimersByTimeAsync(0);
   expect(reads()).toBe(3);
 });
+
+it("keeps a submission whole before it is sent, and is lost after a reload", async () => {
+  const files = Array.from({ length: MAX_SAVED + 1 }, (_, n) => `data/in/${n}`);
+  const store = await open({ ...GOOD, files });
+  const kept: unknown[] = [];
+  store.keep = () => {
+    kept.push(
+      JSON.parse(JSON.stringify(store.saved)),
+      service.posted.some(({ path }) => path === "jobs"),
+    );
+    return Promise.reject(new Error("There is no room"));
+  };
+  service.answers.set("POST jobs", { job_id: "1" });
+  await store.submit();
+  expect(kept[1]).toBe(false);
+  const saved = readSaved(kept[0]);
+  const again = new DraftStore(service);
+  if (saved) again.restore(saved);
+  expect(again.view).toMatchObject({ draft: { files }, sent: { phase: "lost" } });
+  await again.submit();
+  const [first, second] = service.posted.filter(({ path }) => path === "jobs");
+  expect(second).toEqual(first);
+  expect(again.view.sent).toMatchObject({ phase: "done", wasLost: true });
+});

@@ -13,6 +13,7 @@ class FakeModel implements Model {
     _spec: {},
     _digest: digestOf([]),
     _job_id: "",
+    _sent_key: "",
     checked: null,
   };
   readonly sent: Sent[] = [];
@@ -177,4 +178,40 @@ it("says that a draft is not checked while it changes, and asks for no check its
   model.change("checked", true);
   model.change("checked", null);
   expect(check).toHaveBeenCalledOnce();
+});
+
+it("keeps the key of a submission before it is sent, and asks again by it after a reload", async () => {
+  const service = new ScriptedService();
+  let answer: (answered: object) => void = () => undefined;
+  service.answers.set("POST jobs", () => new Promise((resolve) => (answer = resolve)));
+  draft = new DraftStore(service);
+  bind(model, draft);
+  draft.change({ image: "host/tool", files: ["b/1"] });
+  const submitted = draft.submit();
+  const key = model.traits["_sent_key"];
+  expect(key).toMatch(/^[0-9a-f]{32}$/);
+  expect(model.traits["_digest"]).toBe(digestOf([keyOf("b/1")]));
+  expect(service.posted).toEqual([]);
+  await vi.advanceTimersByTimeAsync(0);
+
+  // The same kernel, as a page that is loaded meanwhile finds it.
+  const reloaded = new FakeModel();
+  Object.assign(reloaded.traits, model.traits);
+  const again = new DraftStore(service);
+  bind(reloaded, again);
+  await settle();
+  expect([again.view.sent.phase, reloaded.traits["_sent_key"]]).toEqual(["ready", key]);
+  reloaded.tell({ cts: "files", files: ["b/1"] });
+  expect(again.view.sent.phase).toBe("lost");
+  service.answers.set("POST jobs", { job_id: "1" });
+  await again.submit();
+  await settle();
+  const [first, second] = service.posted.filter(({ path }) => path === "jobs");
+  expect(second).toEqual(first);
+  expect(reloaded.traits).toMatchObject({ _job_id: "1", _sent_key: "" });
+
+  answer({ job_id: "1" });
+  await submitted;
+  await settle();
+  expect(model.traits).toMatchObject({ _job_id: "1", _sent_key: "" });
 });
