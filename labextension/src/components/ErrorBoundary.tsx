@@ -1,6 +1,7 @@
 import { Component, type ReactNode } from "react";
 
 import { TranslatorContext } from "./context";
+import { forgetFailures } from "./lazy";
 
 interface Props {
   children: ReactNode;
@@ -28,6 +29,7 @@ export class ErrorBoundary extends Component<Props, State> {
         <button
           type="button"
           onClick={() => {
+            forgetFailures();
             this.setState({ message: null });
           }}
         >

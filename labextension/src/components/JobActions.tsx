@@ -4,6 +4,7 @@ import type { JobPreview, ResubmissionOutput } from "../api/types";
 import { countMoods, hasEnded, number, shortId } from "../rules/words";
 import { asServiceError } from "../service/errors";
 import type { JobStore, JobView } from "../store/jobs";
+import { ErrorBoundary } from "./ErrorBoundary";
 import { Menu, type MenuItem } from "./Menu";
 import type { RequestKind } from "./RequestBox";
 import { copyText } from "./clipboard";
@@ -37,6 +38,7 @@ export function JobActions({ store, view, job, open, newJob }: Props): ReactNode
   const { failed } = countMoods(view.counts);
 
   const resubmit = async (what: "all" | "failed"): Promise<void> => {
+    if (isSending) return;
     setSending(true);
     say(tr.__("Submitting …"));
     try {
@@ -86,9 +88,7 @@ export function JobActions({ store, view, job, open, newJob }: Props): ReactNode
   return (
     <div className="cts-actions">
       <div className="cts-controls">
-        {hasEnded(job.state) && !isSending && (
-          <Menu label={tr.__("Resubmit ▾")} name={tr.__("Resubmit")} items={again} />
-        )}
+        {hasEnded(job.state) && <Menu label={tr.__("Resubmit ▾")} name={tr.__("Resubmit")} items={again} />}
         <Menu label="⋯" name={tr.__("More")} items={more} />
         {said && <span role="status">{said}</span>}
         {added !== null && open && (
@@ -103,18 +103,20 @@ export function JobActions({ store, view, job, open, newJob }: Props): ReactNode
         )}
       </div>
       {shown && (
-        <Suspense fallback={null}>
-          <RequestBox
-            key={shown}
-            service={store.service}
-            job={job}
-            kind={shown}
-            title={title}
-            close={() => {
-              show(null);
-            }}
-          />
-        </Suspense>
+        <ErrorBoundary>
+          <Suspense fallback={null}>
+            <RequestBox
+              key={shown}
+              service={store.service}
+              job={job}
+              kind={shown}
+              title={title}
+              close={() => {
+                show(null);
+              }}
+            />
+          </Suspense>
+        </ErrorBoundary>
       )}
     </div>
   );

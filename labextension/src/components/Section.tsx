@@ -1,6 +1,7 @@
 import { type ReactNode, Suspense, useSyncExternalStore } from "react";
 
 import { Recent } from "../store/recent";
+import { ErrorBoundary } from "./ErrorBoundary";
 import { useTranslator } from "./context";
 
 // A notebook makes an output anew when it is scrolled back into view: its sections stay as a person left them.
@@ -50,7 +51,9 @@ export function Section({
       <summary>{title}</summary>
       {isOpen && (
         <div className="cts-body">
-          <Suspense fallback={<p className="cts-faint">{tr.__("Loading …")}</p>}>{children()}</Suspense>
+          <ErrorBoundary>
+            <Suspense fallback={<p className="cts-faint">{tr.__("Loading …")}</p>}>{children()}</Suspense>
+          </ErrorBoundary>
         </div>
       )}
     </details>

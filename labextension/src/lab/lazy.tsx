@@ -1,22 +1,21 @@
 // What is loaded when it is first shown, with its styles: most pages need none of it as they start.
 
-import { type ReactNode, Suspense, lazy } from "react";
+import { type ReactNode, Suspense } from "react";
 
 import { ErrorBoundary } from "../components/ErrorBoundary";
 import { useTranslator } from "../components/context";
+import { whenShown } from "../components/lazy";
 
-export const LazyPanel = lazy(async () => {
+export const LazyPanel = whenShown(async () => {
   const [{ Panel }] = await Promise.all([
     import("../components/form/Panel"),
     import("../../style/form.css"),
     import("../../style/files.css"),
   ]);
-  return { default: Panel };
+  return Panel;
 });
 
-export const LazySidebar = lazy(async () => ({
-  default: (await import("../components/JobsSidebar")).JobsSidebar,
-}));
+export const LazySidebar = whenShown(async () => (await import("../components/JobsSidebar")).JobsSidebar);
 
 /** Says that what it holds is being loaded, or could not be. */
 export function Loading({ children }: { children: ReactNode }): ReactNode {

@@ -1,8 +1,9 @@
 import { fireEvent, render, screen } from "@testing-library/react";
-import type { ReactNode } from "react";
+import { type ReactNode, Suspense } from "react";
 import { expect, it, vi } from "vitest";
 
 import { ErrorBoundary } from "../../src/components/ErrorBoundary";
+import { whenShown } from "../../src/components/lazy";
 
 it("says that a view broke, and shows it again", () => {
   vi.spyOn(console, "error").mockImplementation(() => undefined);
@@ -20,5 +21,25 @@ it("says that a view broke, and shows it again", () => {
   isBroken = false;
   fireEvent.click(screen.getByRole("button", { name: "Show again" }));
   expect(screen.getByText("whole")).toBeTruthy();
+  vi.restoreAllMocks();
+});
+
+it("loads again what could not be loaded", async () => {
+  vi.spyOn(console, "error").mockImplementation(() => undefined);
+  const load = vi.fn<() => Promise<(props: { text: string }) => ReactNode>>();
+  load.mockRejectedValueOnce(new Error("the network is away"));
+  load.mockResolvedValue(({ text }) => <p>{text}</p>);
+  const Part = whenShown(load);
+  render(
+    <ErrorBoundary>
+      <Suspense fallback={null}>
+        <Part text="whole" />
+      </Suspense>
+    </ErrorBoundary>,
+  );
+  expect((await screen.findByRole("alert")).textContent).toContain("the network is away");
+  expect(load).toHaveBeenCalledTimes(1);
+  fireEvent.click(screen.getByRole("button", { name: "Show again" }));
+  expect(await screen.findByText("whole")).toBeTruthy();
   vi.restoreAllMocks();
 });

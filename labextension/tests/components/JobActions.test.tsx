@@ -142,3 +142,15 @@ it("sends the same request after an output was made anew, and says what it made"
   expect(first).toBe(second);
   expect(third).not.toBe(second);
 });
+
+it("keeps the focus at the menu while it resubmits", async () => {
+  const card = within(await show());
+  service.answers.set("POST jobs/a/resubmit", () => new Promise(() => undefined));
+  fireEvent.click(card.getByRole("button", { name: "Resubmit" }));
+  fireEvent.click(card.getByRole("menuitem", { name: "All" }));
+  expect(await card.findByText("Submitting …")).toBeTruthy();
+  expect(document.activeElement).toBe(card.getByRole("button", { name: "Resubmit" }));
+  fireEvent.click(card.getByRole("button", { name: "Resubmit" }));
+  fireEvent.click(card.getByRole("menuitem", { name: "All" }));
+  expect(service.posted).toHaveLength(1);
+});
