@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cts_jupyter.client.resubmit import ResubmitError
     from cts_jupyter.discovery import NoConnectionError
     from cts_jupyter.notebook.check_report import CheckReport
+    from cts_jupyter.notebook.columns import Verdict
     from cts_jupyter.notebook.errors import MagicError
     from cts_jupyter.notebook.functions import check, job, jobs, submit
     from cts_jupyter.notebook.job import Job
@@ -44,6 +45,7 @@ __all__ = [
     "SerializeError",
     "Session",
     "Table",
+    "Verdict",
     "VerifyError",
     "__version__",
     "check",
@@ -71,6 +73,7 @@ _MODULES = {
     "SerializeError": "cts_jupyter.notebook.serialize",
     "Session": "cts_jupyter.notebook.session",
     "Table": "cts_jupyter.notebook.table",
+    "Verdict": "cts_jupyter.notebook.columns",
     "VerifyError": "cts_jupyter.notebook.verification",
     "__version__": "cts_core.version",
     "check": "cts_jupyter.notebook.functions",

@@ -33,7 +33,10 @@ smartquotes = False  # quotes in help texts are typed as they stand
 nitpicky = True
 nitpick_ignore_regex = [
     # The inventories of other projects are not fetched: the documentation builds without a network.
-    (r"py:.*", r"(collections|datetime|enum|httpx|pathlib|pandas|pd|pydantic|ssl|types)\b.*"),
+    (
+        r"py:.*",
+        r"(collections|datetime|enum|httpx|pathlib|pandas|pd|pydantic|ssl|traitlets|types)\b.*",
+    ),
     # Base classes of the client, whose members are shown on CTSClient.
     (r"py:meth", r"\w*Endpoints\.\w+"),
 ]

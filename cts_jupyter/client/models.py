@@ -296,7 +296,7 @@ class JobOutputs(Response):
     open_inputs: int
     """The number of their input files that no container has completed."""
     replaced: list[JobOutput] = []
-    """Some outputs that are lost: a later job stored another at the path, and it is of other inputs."""
+    """Some outputs that are lost, since a later job stored another at the path, of other inputs."""
     next: str | None = None
 
 

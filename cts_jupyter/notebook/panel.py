@@ -113,7 +113,7 @@ class Panel(anywidget.AnyWidget):
     files: traitlets.List[str] = traitlets.List()
     """The paths of the chosen files. Of files with data ids or checksums, ``spec["input_files"]`` has these, too."""
     spec = traitlets.Dict()
-    """The submission: the fields of ``POST /jobs``, as :func:`cts_jupyter.submit` takes them."""
+    """The submission, as the fields of ``POST /jobs`` that :func:`cts_jupyter.submit` takes."""
     yaml = _Text(serialize.as_yaml, parse_yaml)
     """The ``%%cts submit`` cell that submits the same."""
     code = _Text(serialize.as_python, parse_code)

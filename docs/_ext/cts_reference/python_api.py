@@ -15,6 +15,8 @@ from cts_reference.markdown import blocks, fenced
 
 MADE_BY_USERS = "cts_jupyter.CTSClient"
 """The one class whose constructor users call."""
+WIDGETS = ("cts_jupyter.Panel",)
+"""Classes whose inherited members ipywidgets and traitlets document."""
 INTERNAL_MEMBERS = (
     "as_word",
     "followed",
@@ -73,11 +75,9 @@ def _is_error(value: object) -> bool:
 
 
 def _class(name: str) -> str:
-    members = {
-        "members": "",
-        "undoc-members": "",
-        "inherited-members": "BaseModel, dict, Sequence, str",
-    }
+    members = {"members": "", "undoc-members": ""}
+    if name not in WIDGETS:
+        members["inherited-members"] = "BaseModel, dict, Sequence, str"
     return _autodoc("class", name, {**members, "exclude-members": ", ".join(INTERNAL_MEMBERS)})
 
 

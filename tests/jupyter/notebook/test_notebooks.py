@@ -47,7 +47,7 @@ def test_saved_card_shows_the_final_state(execute, inputs, place):
     (card,) = [output for output in notebook.cells[1].outputs if "data" in output]
     assert "Done" in card.data["text/plain"]
     assert "1 output in" in card.data["text/html"]
-    assert set(card.data["application/vnd.cts.job+json"]) == {"job", "service"}
+    assert set(card.data["application/vnd.cts.job+json"]) == {"instance", "job", "service"}
 
 
 EXAMPLES = [example.name for example in find_examples() if example.name != "quickstart"]
