@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -189,3 +190,16 @@ def test_jupyterlab_lists_it_as_enabled(built: Path, tmp_path: Path):
     assert any(
         "enabled" in line and f"cts-jupyter v{version}" in line for line in said.splitlines()
     )
+
+
+def test_a_page_without_jupyterlab_has_each_variable_of_its_styles():
+    theme = (SOURCES / "style" / "standalone.css").read_text("utf-8")
+    sheets = "".join(path.read_text("utf-8") for path in (SOURCES / "style").glob("*.css"))
+    used = set(re.findall(r"var\((--jp-[\w-]+)\)", sheets))
+    assert used
+    assert {name for name in used if f"{name}:" not in theme} == set()
+
+
+def test_the_form_brings_its_styles_wherever_it_is_shown():
+    for mount in ("widget/standalone.ts", "lab/lazy.tsx", "lab/page.ts"):
+        assert 'components/form/styles"' in (SOURCES / "src" / mount).read_text("utf-8")

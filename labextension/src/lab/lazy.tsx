@@ -9,8 +9,7 @@ import { whenShown } from "../components/lazy";
 export const LazyPanel = whenShown(async () => {
   const [{ Panel }] = await Promise.all([
     import("../components/form/Panel"),
-    import("../../style/form.css"),
-    import("../../style/files.css"),
+    import("../components/form/styles"),
   ]);
   return Panel;
 });

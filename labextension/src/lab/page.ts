@@ -15,7 +15,10 @@ export const page: JupyterFrontEndPlugin<void> = {
   activate: (_: JupyterFrontEnd, cts: ICTS): void => {
     // Loaded when a widget is first shown.
     const mount: Mounting["mount"] = async (...shown) => {
-      const { mounting } = await import("../widget/mount");
+      const [{ mounting }] = await Promise.all([
+        import("../widget/mount"),
+        import("../components/form/styles"),
+      ]);
       return mounting(cts).mount(...shown);
     };
     (globalThis as unknown as Record<symbol, Mounting>)[PAGE_KEY] = { mount };
