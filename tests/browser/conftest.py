@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, Error, Locator, Page, sync_playwright
 
 from tests.harness.browser import SCREENSHOTS, LabHarness, NotebookPage
 from tests.harness.labextension import built_labextension
@@ -76,9 +76,15 @@ class SharedPage:
         if self.page is None:
             context = self.browser.new_context(viewport={"width": 1100, "height": 900})
             self.page = context.new_page()
-            self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+            self.page.on("pageerror", self._note)
         self.errors.clear()
         return self.page
+
+    def _note(self, error: Error) -> None:
+        # JupyterLab leaves requests of its own unhandled that fail while its server is away.
+        if error.message == "Failed to fetch" and OURS not in (error.stack or ""):
+            return
+        self.errors.append(error.stack or error.message)
 
     def empty(self) -> None:
         """Close what a test has opened; keep the page only if that is all that the test has changed."""
@@ -96,6 +102,8 @@ class SharedPage:
             self.page = None
 
 
+OURS = "/extensions/cts-jupyter/"
+"""What stands in the address of all code of the extension."""
 EMPTY = """() => {
     const shell = window.jupyterapp?.shell;
     for (const widget of [...(shell?.widgets("main") ?? [])]) widget.dispose();
