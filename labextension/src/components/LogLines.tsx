@@ -86,7 +86,7 @@ export function LogLines({
     if (stays.current && frame.current) frame.current.scrollTop = frame.current.scrollHeight;
   });
   useEffect(() => {
-    if (current !== null) lines.scrollToIndex(rowAt(reader.state.window, current), { align: "center" });
+    if (current !== null) lines.scrollToIndex(rowAt(reader.view.window, current), { align: "center" });
   }, [lines, reader, current]);
 
   const onScroll = useRef<() => void>(() => undefined);

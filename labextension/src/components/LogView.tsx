@@ -6,7 +6,6 @@ import {
   useMemo,
   useRef,
   useState,
-  useSyncExternalStore,
 } from "react";
 
 import { endOf, rowAt, rowPlace, rowText, type LogWindow } from "../rules/log";
@@ -16,7 +15,7 @@ import { formatSize, number } from "../rules/words";
 import type { IService } from "../service/port";
 import { type LogName, LogReader, type LogState } from "../store/log";
 import { LogLines } from "./LogLines";
-import { useTranslator } from "./context";
+import { useTranslator, useView } from "./context";
 
 export interface LogTarget {
   container: number;
@@ -125,7 +124,7 @@ function OneLog({ service, path, isLive, keys }: OneProps): ReactNode {
   const live = useRef(isLive);
   live.current = isLive;
   const [reader] = useState(() => new LogReader(service, path, () => live.current));
-  const state = useSyncExternalStore(reader.watch, () => reader.state);
+  const state = useView(reader);
   const { window, phase, hasEnded } = state;
   const [isWrapped, setWrapped] = useState(true);
   const [isFollowing, setFollowing] = useState(true);

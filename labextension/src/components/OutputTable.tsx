@@ -1,4 +1,4 @@
-import { type ReactNode, useDeferredValue, useMemo, useState, useSyncExternalStore } from "react";
+import { type ReactNode, useDeferredValue, useMemo, useState } from "react";
 
 import { type PreviewKind, previewOf } from "../rules/preview";
 import { formatSize, number, shortId } from "../rules/words";
@@ -8,7 +8,7 @@ import { type Check, type OutputFile, OutputList } from "../store/outputs";
 import { Preview } from "./Preview";
 import { type Column, VirtualTable } from "./VirtualTable";
 import { copyText } from "./clipboard";
-import { useTranslator } from "./context";
+import { useTranslator, useView } from "./context";
 
 /** The checksum of no bytes. */
 const EMPTY = "AAAAAAAAAAA=";
@@ -30,7 +30,7 @@ export function OutputTable({ service, jobId, outputs, folder }: Props): ReactNo
     const isWhole = outputs.shown.length === outputs.count;
     return new OutputList(service, jobId, folder, isWhole ? outputs.shown : null);
   });
-  const { files, isLoading, isCut, hasObjects, message } = useSyncExternalStore(list.watch, () => list.state);
+  const { files, isLoading, isCut, hasObjects, message } = useView(list);
   const [wanted, setWanted] = useState("");
   const filter = useDeferredValue(wanted);
   const [shown, show] = useState<{ path: string; kind: PreviewKind } | null>(null);

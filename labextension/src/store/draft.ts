@@ -17,6 +17,7 @@ import { ServiceError, asServiceError } from "../service/errors";
 import { newKey } from "../service/key";
 import type { IService } from "../service/port";
 import { type Catalogue, EMPTY_CATALOGUE, loadCatalogue } from "./catalogue";
+import { Observable } from "./observable";
 
 /** How long after the last change a draft is checked, in ms. */
 export const CHECK_MS = 600;
@@ -96,9 +97,8 @@ export function readSaved(saved: unknown): SavedForm | null {
 const READY: Sent = { phase: "ready" };
 const UNCHECKED: Check = { phase: "waiting", problems: [], facts: null, error: null };
 
-export class DraftStore {
-  private state: DraftView;
-  private readonly callbacks = new Set<() => void>();
+/** Asks the service while it is watched. */
+export class DraftStore extends Observable<DraftView> {
   /** The submission that was sent last, and the key that makes it the same one if it is sent again. */
   private request: { text: string; key: string } | null = null;
   /** The output folder that was suggested last; one that a person wrote is left alone. */
@@ -120,7 +120,7 @@ export class DraftStore {
     draft: Draft = EMPTY_DRAFT,
     private readonly tr: Translator = english,
   ) {
-    this.state = {
+    super({
       draft,
       previous: null,
       faults: faultsOf(draft, [], tr),
@@ -130,38 +130,31 @@ export class DraftStore {
       check: UNCHECKED,
       sent: READY,
       isOffline: false,
-    };
+    });
   }
 
-  get view(): DraftView {
-    return this.state;
+  protected override onWatched(): void {
+    void this.load();
   }
 
-  /** Calls back at each change, and asks the service meanwhile; returns what ends it. */
-  watch(callback: () => void): () => void {
-    this.callbacks.add(callback);
-    if (this.callbacks.size === 1) void this.load();
-    return () => {
-      this.callbacks.delete(callback);
-      if (this.callbacks.size) return;
-      clearTimeout(this.timer);
-      clearTimeout(this.retry);
-    };
+  protected override onUnwatched(): void {
+    clearTimeout(this.timer);
+    clearTimeout(this.retry);
   }
 
   /** Changes the draft, unless it is being submitted. */
   change(changes: Partial<Draft>): void {
-    if (isFrozen(this.state.sent)) return;
+    if (isFrozen(this.view.sent)) return;
     this.generation += 1;
     // What was found stays at its fields until the next check.
-    const check: Check = { ...this.state.check, phase: "waiting" };
-    this.set({ draft: this.fill({ ...this.state.draft, ...changes }), sent: READY, check });
+    const check: Check = { ...this.view.check, phase: "waiting" };
+    this.set({ draft: this.fill({ ...this.view.draft, ...changes }), sent: READY, check });
     this.later(CHECK_MS);
   }
 
   /** Begins anew, unless the draft is being submitted. */
   reset(draft: Draft = EMPTY_DRAFT): void {
-    const { sent, draft: old } = this.state;
+    const { sent, draft: old } = this.view;
     if (sent.phase === "sending") return;
     const filled = old.outputDir === this.suggested ? { ...old, outputDir: "" } : old;
     const isEmpty = JSON.stringify({ ...filled, site: "" }) === JSON.stringify(EMPTY_DRAFT);
@@ -171,12 +164,12 @@ export class DraftStore {
 
   /** Brings back what was filled in before it was begun anew. */
   undo(): void {
-    if (this.state.previous) this.reset(this.state.previous);
+    if (this.view.previous) this.reset(this.view.previous);
   }
 
   /** Begins anew with the same draft, and another output folder. */
   another(): void {
-    this.reset({ ...this.state.draft, outputDir: "" });
+    this.reset({ ...this.view.draft, outputDir: "" });
     void this.load();
   }
 
@@ -185,7 +178,7 @@ export class DraftStore {
    * Rejects with ServiceError.
    */
   async startFrom(id: string): Promise<void> {
-    if (this.state.sent.phase === "sending") return;
+    if (this.view.sent.phase === "sending") return;
     const generation = (this.generation += 1);
     const job = await this.service.get<Job>(`jobs/${encodeURIComponent(id)}`);
     if (generation !== this.generation) return;
@@ -202,7 +195,7 @@ export class DraftStore {
 
   /** What a page keeps of the form, so that it is there again after a reload. */
   get saved(): SavedForm {
-    const { draft, sent } = this.state;
+    const { draft, sent } = this.view;
     const isSent = sent.phase === "sending" || sent.phase === "lost";
     return {
       draft: isSent || draft.files.length <= MAX_SAVED ? draft : { ...draft, files: [], details: {} },
@@ -224,14 +217,14 @@ export class DraftStore {
 
   /** Checks the draft now, whatever it was refused for before. */
   checkNow(): void {
-    if (this.state.sent.phase === "refused") this.set({ sent: READY });
-    if (this.state.lacking) void this.load();
+    if (this.view.sent.phase === "refused") this.set({ sent: READY });
+    if (this.view.lacking) void this.load();
     else this.later(0);
   }
 
   /** Submits the draft; a second call, or one after a lost answer, makes no second job. */
   async submit(): Promise<void> {
-    const { sent, draft } = this.state;
+    const { sent, draft } = this.view;
     if (sent.phase === "sending" || sent.phase === "done") return;
     const wasLost = sent.phase === "lost";
     const submission = toSubmission(draft);
@@ -261,7 +254,7 @@ export class DraftStore {
 
   /** Lets the draft be changed although its submission had no answer. */
   giveUp(): void {
-    if (this.state.sent.phase === "lost") this.set({ sent: READY });
+    if (this.view.sent.phase === "lost") this.set({ sent: READY });
   }
 
   private begin(draft: Draft, sent: Sent, previous: Draft | null = null): void {
@@ -274,11 +267,11 @@ export class DraftStore {
 
   /** The draft with what follows from it and the catalogue, where a person chose nothing else. */
   private fill(draft: Draft): Draft {
-    const { sites, jobs } = this.state.catalogue;
+    const { sites, jobs } = this.view.catalogue;
     const open = sites.filter(({ active, available }) => active && available).map(({ cluster }) => cluster);
     const site = draft.site || (open.find((name) => name === jobs[0]?.job_input.cluster) ?? open[0] ?? "");
     if (draft.outputDir !== this.suggested) return { ...draft, site };
-    this.suggested = suggestFolder(draft.image, draft.files, this.state.catalogue, this.begun);
+    this.suggested = suggestFolder(draft.image, draft.files, this.view.catalogue, this.begun);
     return { ...draft, site, outputDir: this.suggested };
   }
 
@@ -288,13 +281,13 @@ export class DraftStore {
   }
 
   private async load(): Promise<void> {
-    if (this.isReading || !this.callbacks.size) return;
+    if (this.isReading || !this.isWatched) return;
     this.isReading = true;
     try {
-      const { catalogue, error, isAway } = await loadCatalogue(this.service, this.state.catalogue);
+      const { catalogue, error, isAway } = await loadCatalogue(this.service, this.view.catalogue);
       this.loaded = Date.now();
       this.set({ catalogue, lacking: error });
-      if (!isFrozen(this.state.sent)) this.set({ draft: this.fill(this.state.draft) });
+      if (!isFrozen(this.view.sent)) this.set({ draft: this.fill(this.view.draft) });
       if (error && isAway) {
         this.failed(error);
         return;
@@ -308,19 +301,19 @@ export class DraftStore {
 
   private later(ms: number): void {
     clearTimeout(this.timer);
-    if (!this.callbacks.size) return;
+    if (!this.isWatched) return;
     this.timer = setTimeout(() => void this.check(), ms);
   }
 
   private failed(error: ServiceError): void {
-    this.set({ check: { ...this.state.check, phase: "failed", error }, isOffline: error.isOffline });
+    this.set({ check: { ...this.view.check, phase: "failed", error }, isOffline: error.isOffline });
     clearTimeout(this.retry);
-    if (!error.isOffline || !this.callbacks.size) return;
-    this.retry = setTimeout(() => void (this.state.lacking ? this.load() : this.check()), RETRY_MS);
+    if (!error.isOffline || !this.isWatched) return;
+    this.retry = setTimeout(() => void (this.view.lacking ? this.load() : this.check()), RETRY_MS);
   }
 
   private async check(): Promise<void> {
-    const { draft, catalogue, sent } = this.state;
+    const { draft, catalogue, sent } = this.view;
     if (isFrozen(sent)) return;
     if (this.isChecking) {
       this.isStale = true;
@@ -332,11 +325,11 @@ export class DraftStore {
       return;
     }
     this.isChecking = true;
-    this.set({ check: { ...this.state.check, phase: "running" } });
+    this.set({ check: { ...this.view.check, phase: "running" } });
     try {
       const check = await this.ask(submission);
       // It says nothing of a draft that was changed meanwhile.
-      const phase = this.state.draft === draft ? check.phase : "waiting";
+      const phase = this.view.draft === draft ? check.phase : "waiting";
       this.set({ check: { ...check, phase }, isOffline: false });
     } catch (error) {
       this.failed(asServiceError(error));
@@ -361,10 +354,8 @@ export class DraftStore {
     }
   }
 
-  private set(changes: Partial<DraftView>): void {
-    const state = { ...this.state, ...changes };
-    this.state = { ...state, faults: this.judge(state) };
-    for (const callback of [...this.callbacks]) callback();
+  protected override set(changes: Partial<DraftView>): void {
+    super.set({ ...changes, faults: this.judge({ ...this.view, ...changes }) });
   }
 
   private judge({ draft, catalogue, check, sent }: DraftView): readonly Fault[] {

@@ -7,6 +7,7 @@ import { hasEnded } from "../rules/words";
 import { type ServiceError, asServiceError } from "../service/errors";
 import type { IService, Query } from "../service/port";
 import type { EventStream, Progress, StreamListener, Transition } from "../service/stream";
+import { Observable } from "./observable";
 
 export const PAGE = 200;
 /** Jobs that are asked for anew when something happened. */
@@ -42,10 +43,9 @@ const EMPTY: ListView = {
   error: null,
 };
 
-export class JobList implements StreamListener {
-  private state: ListView = EMPTY;
+/** Follows the jobs while it is watched. */
+export class JobList extends Observable<ListView> implements StreamListener {
   private cursor: string | undefined;
-  private readonly callbacks = new Set<() => void>();
   private reloading: ReturnType<typeof setTimeout> | undefined;
   private refreshing: ReturnType<typeof setTimeout> | undefined;
   private request = new AbortController();
@@ -54,35 +54,28 @@ export class JobList implements StreamListener {
   constructor(
     private readonly service: IService,
     private readonly stream: EventStream,
-  ) {}
-
-  get view(): ListView {
-    return this.state;
+  ) {
+    super(EMPTY);
   }
 
-  /** Calls back at each change, and follows the jobs meanwhile; returns what ends it. */
-  watch(callback: () => void): () => void {
-    this.callbacks.add(callback);
-    if (this.callbacks.size === 1) {
-      this.stream.add(this);
-      this.reload();
-    }
-    return () => {
-      this.callbacks.delete(callback);
-      if (this.callbacks.size) return;
-      this.stream.remove(this);
-      this.request.abort();
-      clearTimeout(this.reloading);
-      clearTimeout(this.refreshing);
-    };
+  protected override onWatched(): void {
+    this.stream.add(this);
+    this.reload();
+  }
+
+  protected override onUnwatched(): void {
+    this.stream.remove(this);
+    this.request.abort();
+    clearTimeout(this.reloading);
+    clearTimeout(this.refreshing);
   }
 
   /** Lists the jobs that a filter lets through; a text once a person has typed it. */
   setFilter(changes: Partial<Filter>): void {
     // What is asked for now is of the filter before.
     this.request.abort();
-    const filter = { ...this.state.filter, ...changes };
-    const isTyping = TYPED.some((field) => filter[field] !== this.state.filter[field]);
+    const filter = { ...this.view.filter, ...changes };
+    const isTyping = TYPED.some((field) => filter[field] !== this.view.filter[field]);
     this.set({ filter });
     clearTimeout(this.reloading);
     this.reloading = setTimeout(
@@ -95,15 +88,15 @@ export class JobList implements StreamListener {
 
   /** Loads the next page; one at a time. */
   async more(): Promise<void> {
-    if (this.isAppending || !this.state.hasMore) return;
+    if (this.isAppending || !this.view.hasMore) return;
     this.isAppending = true;
     const { signal } = this.request;
     try {
       const page = await this.ask({ limit: PAGE, cursor: this.cursor });
       // It is of a list that another one has replaced.
       if (signal.aborted) return;
-      const known = new Set(this.state.jobs.map(({ id }) => id));
-      this.turn(page, [...this.state.jobs, ...page.jobs.filter(({ id }) => !known.has(id))]);
+      const known = new Set(this.view.jobs.map(({ id }) => id));
+      this.turn(page, [...this.view.jobs, ...page.jobs.filter(({ id }) => !known.has(id))]);
     } catch (error) {
       if (!signal.aborted) this.refused(error);
     } finally {
@@ -113,7 +106,7 @@ export class JobList implements StreamListener {
 
   /** Takes what ended for seen. Rejects with ServiceError. */
   async see(): Promise<void> {
-    const [latest] = this.state.news;
+    const [latest] = this.view.news;
     if (!latest) return;
     const until = latest.transition_times.at(-1)?.time;
     this.set({ news: [] });
@@ -142,18 +135,18 @@ export class JobList implements StreamListener {
   }
 
   onTransition({ job_id: id, state, time }: Transition): void {
-    const job = this.state.jobs.find((other) => other.id === id);
+    const job = this.view.jobs.find((other) => other.id === id);
     if (job && !job.transition_times.some((step) => step.state === state)) {
       const changed = { ...job, state, transition_times: [...job.transition_times, { state, time }] };
-      const others = this.state.jobs.filter((other) => other.id !== id);
-      this.set({ jobs: isKept(this.state.filter, changed) ? [changed, ...others] : others });
+      const others = this.view.jobs.filter((other) => other.id !== id);
+      this.set({ jobs: isKept(this.view.filter, changed) ? [changed, ...others] : others });
     }
     // What else there is of it, such as its error, is not in the event.
     if (!job || hasEnded(state)) this.refreshSoon();
   }
 
   onProgress({ job_id: id, containers }: Progress): void {
-    const jobs = this.state.jobs.map((job) => (job.id === id ? { ...job, containers } : job));
+    const jobs = this.view.jobs.map((job) => (job.id === id ? { ...job, containers } : job));
     this.set({ jobs });
   }
 
@@ -178,7 +171,7 @@ export class JobList implements StreamListener {
       const { jobs } = await this.ask({ limit: HEAD });
       if (signal.aborted) return;
       const heads = new Set(jobs.map(({ id }) => id));
-      const rest = this.state.jobs.filter((job) => !heads.has(job.id) && isKept(this.state.filter, job));
+      const rest = this.view.jobs.filter((job) => !heads.has(job.id) && isKept(this.view.filter, job));
       this.set({ jobs: newestFirst([...jobs, ...rest]), isLoading: false, error: null });
     } catch (error) {
       if (!signal.aborted) this.refused(error);
@@ -197,7 +190,7 @@ export class JobList implements StreamListener {
   }
 
   private ask(query: Query): Promise<Jobs> {
-    return this.service.get<Jobs>("jobs", { containers: true, ...toQuery(this.state.filter), ...query });
+    return this.service.get<Jobs>("jobs", { containers: true, ...toQuery(this.view.filter), ...query });
   }
 
   private turn(page: Jobs, jobs: readonly JobPreview[]): void {
@@ -208,11 +201,6 @@ export class JobList implements StreamListener {
 
   private refused(error: unknown): void {
     this.set({ isLoading: false, error: asServiceError(error) });
-  }
-
-  private set(changes: Partial<ListView>): void {
-    this.state = { ...this.state, ...changes };
-    for (const callback of [...this.callbacks]) callback();
   }
 }
 

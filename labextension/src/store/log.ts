@@ -3,6 +3,7 @@
 import { EMPTY, type LogWindow, WINDOW_BYTES, append, endOf, prepend, windowOf } from "../rules/log";
 import { asServiceError, isAbort } from "../service/errors";
 import type { Bytes, IService, Query } from "../service/port";
+import { Observable } from "./observable";
 
 export type LogName = "stdout" | "stderr";
 
@@ -36,9 +37,8 @@ const LOADING: LogState = {
   message: "",
 };
 
-export class LogReader {
-  state = LOADING;
-  private readonly callbacks = new Set<() => void>();
+/** Keeps a live log up to date while it is watched. */
+export class LogReader extends Observable<LogState> {
   private request = new AbortController();
   private isBusy = false;
   /** Whether a service that answers no parts was asked after the job had ended. */
@@ -52,27 +52,25 @@ export class LogReader {
     private readonly path: string,
     /** Whether the job may still write to it. */
     private readonly isLive: () => boolean,
-  ) {}
+  ) {
+    super(LOADING);
+  }
 
-  /** Calls back at each change, and keeps a live log up to date meanwhile; returns what ends it. */
-  readonly watch = (callback: () => void): (() => void) => {
-    this.callbacks.add(callback);
-    if (this.callbacks.size === 1) {
-      this.request = new AbortController();
-      void this.follow(this.request.signal);
-    }
-    return () => {
-      this.callbacks.delete(callback);
-      if (!this.callbacks.size) this.request.abort();
-    };
-  };
+  protected override onWatched(): void {
+    this.request = new AbortController();
+    void this.follow(this.request.signal);
+  }
+
+  protected override onUnwatched(): void {
+    this.request.abort();
+  }
 
   get hasEarlier(): boolean {
-    return this.state.window.start > 0;
+    return this.view.window.start > 0;
   }
 
   get hasLater(): boolean {
-    return this.state.size !== null && endOf(this.state.window) < this.state.size;
+    return this.view.size !== null && endOf(this.view.window) < this.view.size;
   }
 
   /** Whether the end of the log is in sight, and new lines are to be, too. */
@@ -83,15 +81,15 @@ export class LogReader {
   }
 
   async earlier(): Promise<void> {
-    const { start } = this.state.window;
+    const { start } = this.view.window;
     const seek = Math.max(0, start - CHUNK);
     const part = await this.once({ seek, length: start - seek });
-    const { window } = this.state;
+    const { window } = this.view;
     if (part && window.start === start) this.set({ window: prepend(window, part.bytes) });
   }
 
   async later(): Promise<void> {
-    const seek = endOf(this.state.window);
+    const seek = endOf(this.view.window);
     const part = await this.once({ seek, length: CHUNK });
     if (part) this.append(part, seek);
   }
@@ -124,13 +122,13 @@ export class LogReader {
 
   /** Whether nothing will be added to what is known of the log. */
   private get isFinal(): boolean {
-    const { size, hasEnded } = this.state;
+    const { size, hasEnded } = this.view;
     return size === null ? this.isComplete : hasEnded && !this.hasLater;
   }
 
   /** Asks once for what is new. */
   private async step(signal: AbortSignal): Promise<void> {
-    const { window, size, phase } = this.state;
+    const { window, size, phase } = this.view;
     if (size === null) {
       if (phase === "shown") await this.pause(RETRY_MS, signal);
       const wait = phase === "none" ? { wait: WAIT_SECONDS } : {};
@@ -148,7 +146,7 @@ export class LogReader {
 
   /** Adds what was asked for, unless the window has been moved meanwhile. */
   private append(part: Bytes, seek: number): void {
-    const { window } = this.state;
+    const { window } = this.view;
     if (endOf(window) !== seek) return;
     const grown = part.bytes.length ? append(window, part.bytes) : window;
     this.set({ window: grown, ...told(part), phase: grown.bytes.length ? "shown" : "none", message: "" });
@@ -182,11 +180,6 @@ export class LogReader {
     } finally {
       this.isBusy = false;
     }
-  }
-
-  private set(changes: Partial<LogState>): void {
-    this.state = { ...this.state, ...changes };
-    for (const callback of [...this.callbacks]) callback();
   }
 
   private pause(ms: number, signal: AbortSignal): Promise<void> {

@@ -16,9 +16,20 @@ export class Observable<View> {
   /** Calls back after each change; returns what ends it. */
   watch(callback: () => void): () => void {
     this.callbacks.add(callback);
+    if (this.callbacks.size === 1) this.onWatched();
     return () => {
-      this.callbacks.delete(callback);
+      if (this.callbacks.delete(callback) && !this.isWatched) this.onUnwatched();
     };
+  }
+
+  /** What a view needs while it is watched begins. */
+  protected onWatched(): void {
+    return;
+  }
+
+  /** Nobody watches it any more. */
+  protected onUnwatched(): void {
+    return;
   }
 
   protected set(changes: Partial<View>): void {

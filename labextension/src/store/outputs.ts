@@ -3,6 +3,7 @@
 import type { JobOutput, JobOutputs, ObjectPage, StoredObject } from "../api/types";
 import { asServiceError, isAbort } from "../service/errors";
 import type { IService } from "../service/port";
+import { Observable } from "./observable";
 
 /** The outputs that are listed, and the objects that are looked at, at most. */
 export const MAX_LISTED = 10_000;
@@ -30,10 +31,11 @@ export interface OutputsState {
   readonly message: string;
 }
 
-export class OutputList {
-  state: OutputsState = { files: [], isLoading: true, isCut: false, hasObjects: true, message: "" };
-  private readonly callbacks = new Set<() => void>();
-  private request: AbortController | null = null;
+const LOADING: OutputsState = { files: [], isLoading: true, isCut: false, hasObjects: true, message: "" };
+
+/** Loads its list when it is first watched. */
+export class OutputList extends Observable<OutputsState> {
+  private request = new AbortController();
 
   constructor(
     private readonly service: IService,
@@ -42,22 +44,18 @@ export class OutputList {
     private readonly folder: string,
     /** All outputs, where they are known. */
     private readonly known: readonly Pick<JobOutput, "file" | "crc64nvme" | "container">[] | null,
-  ) {}
+  ) {
+    super(LOADING);
+  }
 
-  /** Calls back at each change, and loads the list at first; returns what ends it. */
-  readonly watch = (callback: () => void): (() => void) => {
-    this.callbacks.add(callback);
-    if (!this.request) {
-      this.request = new AbortController();
-      void this.load(this.request.signal);
-    }
-    return () => {
-      this.callbacks.delete(callback);
-      if (this.callbacks.size) return;
-      this.request?.abort();
-      this.request = null;
-    };
-  };
+  protected override onWatched(): void {
+    this.request = new AbortController();
+    void this.load(this.request.signal);
+  }
+
+  protected override onUnwatched(): void {
+    this.request.abort();
+  }
 
   private async load(signal: AbortSignal): Promise<void> {
     try {
@@ -105,12 +103,7 @@ export class OutputList {
       return;
     }
     const isWhole = after === undefined;
-    this.set({ files: this.state.files.map((file) => compare(file, stored.get(file.file), isWhole)) });
-  }
-
-  private set(changes: Partial<OutputsState>): void {
-    this.state = { ...this.state, ...changes };
-    for (const callback of [...this.callbacks]) callback();
+    this.set({ files: this.view.files.map((file) => compare(file, stored.get(file.file), isWhole)) });
   }
 }
 

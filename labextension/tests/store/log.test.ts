@@ -21,7 +21,7 @@ function read(): LogReader {
   return reader;
 }
 
-const text = (reader: LogReader): string => decode(reader.state.window.bytes);
+const text = (reader: LogReader): string => decode(reader.view.window.bytes);
 
 it("follows a live log to its end", async () => {
   const log = new ScriptedLog("one\n");
@@ -40,7 +40,7 @@ it("follows a live log to its end", async () => {
   log.hasEnded = true;
   write();
   await vi.waitFor(() => {
-    expect(reader.state.hasEnded).toBe(true);
+    expect(reader.view.hasEnded).toBe(true);
   });
   const { length } = service.asked;
   await new Promise((resolve) => setTimeout(resolve, 20));
@@ -54,17 +54,17 @@ it("loads parts of a long log, and each byte at its place", async () => {
   service.answers.set(PATH, log.answer);
   const reader = read();
   await vi.waitFor(() => {
-    expect(reader.state.phase).toBe("shown");
+    expect(reader.view.phase).toBe("shown");
   });
-  expect([reader.state.window.start, reader.hasEarlier, reader.hasLater]).toEqual([
+  expect([reader.view.window.start, reader.hasEarlier, reader.hasLater]).toEqual([
     3_200_000 - CHUNK,
     true,
     false,
   ]);
   await reader.earlier();
-  expect(reader.state.window.start).toBe(3_200_000 - 2 * CHUNK);
+  expect(reader.view.window.start).toBe(3_200_000 - 2 * CHUNK);
   await reader.toStart();
-  expect([reader.state.window.start, reader.hasEarlier, reader.hasLater]).toEqual([0, false, true]);
+  expect([reader.view.window.start, reader.hasEarlier, reader.hasLater]).toEqual([0, false, true]);
   await reader.later();
   expect(text(reader) === log.text.slice(0, 2 * CHUNK)).toBe(true);
   await reader.toEnd();
@@ -78,7 +78,7 @@ it("drops nothing that a person reads while the log grows", async () => {
   log.onWait = () => new Promise((resolve) => (write = resolve));
   const reader = read();
   await vi.waitFor(() => {
-    expect(reader.state.phase).toBe("shown");
+    expect(reader.view.phase).toBe("shown");
   });
   reader.setAtEnd(false);
   log.text += "a line that is longer\n".repeat(30_000);
@@ -87,7 +87,7 @@ it("drops nothing that a person reads while the log grows", async () => {
     expect(reader.hasLater).toBe(true);
   });
   await new Promise((resolve) => setTimeout(resolve, 20));
-  expect([reader.state.window.start, reader.hasLater]).toEqual([0, true]);
+  expect([reader.view.window.start, reader.hasLater]).toEqual([0, true]);
   reader.setAtEnd(true);
   await vi.waitFor(() => {
     expect(reader.hasLater).toBe(false);
@@ -99,7 +99,7 @@ it("waits for a log that nothing was written to yet", async () => {
   vi.useFakeTimers();
   const reader = read();
   await vi.waitFor(() => {
-    expect(reader.state.phase).toBe("none");
+    expect(reader.view.phase).toBe("none");
   });
   const log = new ScriptedLog("at last");
   service.answers.set(PATH, log.answer);
@@ -112,7 +112,7 @@ it("asks no more for the log of a job that has ended without one", async () => {
   isLive = false;
   const reader = read();
   await vi.waitFor(() => {
-    expect(reader.state.phase).toBe("none");
+    expect(reader.view.phase).toBe("none");
   });
   expect(service.asked).toHaveLength(1);
 });
@@ -122,7 +122,7 @@ it("shows the end of a log of a service that answers no parts, and says what fai
   service.answers.set(PATH, "a".repeat(CHUNK) + "end");
   const reader = read();
   await vi.advanceTimersByTimeAsync(0);
-  expect([text(reader).slice(-4), reader.state.isCut, reader.hasEarlier, reader.hasLater]).toEqual([
+  expect([text(reader).slice(-4), reader.view.isCut, reader.hasEarlier, reader.hasLater]).toEqual([
     "aend",
     true,
     false,
@@ -130,10 +130,10 @@ it("shows the end of a log of a service that answers no parts, and says what fai
   ]);
   service.answers.set(PATH, new ServiceError(503, "Away"));
   await vi.advanceTimersByTimeAsync(RETRY_MS);
-  expect(reader.state.message).toBe("Away");
+  expect(reader.view.message).toBe("Away");
   service.answers.set(PATH, "short");
   isLive = false;
   await vi.advanceTimersByTimeAsync(2 * RETRY_MS);
-  expect([text(reader).slice(-5), reader.state.message]).toEqual(["short", ""]);
+  expect([text(reader).slice(-5), reader.view.message]).toEqual(["short", ""]);
   vi.useRealTimers();
 });
