@@ -2,8 +2,7 @@ import { type ReactNode, useEffect, useMemo, useState } from "react";
 
 import type { Container, Containers } from "../api/types";
 import { formatSeconds, secondsOf, sortContainers } from "../rules/strip";
-import { MOODS, type Mood, formatSize, moodOf, number } from "../rules/words";
-import type { Translator } from "../rules/translator";
+import { MOODS, type Mood, formatSize, moodOf, nameMood, number } from "../rules/words";
 import { asServiceError, isAbort } from "../service/errors";
 import type { IService } from "../service/port";
 import type { LogName } from "../store/log";
@@ -104,7 +103,7 @@ export function ContainerTable({
           <option value="">{tr.__("All (%1)", number(containers.length))}</option>
           {MOODS.filter((each) => (counts.get(each) ?? 0) > 0 || each === mood).map((each) => (
             <option key={each} value={each}>
-              {formatMood(each, counts.get(each) ?? 0, tr)}
+              {tr.__("%1 (%2)", nameMood(each, tr), number(counts.get(each) ?? 0))}
             </option>
           ))}
         </select>
@@ -121,21 +120,6 @@ export function ContainerTable({
       )}
     </>
   );
-}
-
-function formatMood(mood: Mood, count: number, tr: Translator): string {
-  switch (mood) {
-    case "failed":
-      return tr.__("Failed (%1)", number(count));
-    case "running":
-      return tr.__("Running (%1)", number(count));
-    case "waiting":
-      return tr.__("Waiting (%1)", number(count));
-    case "cancelled":
-      return tr.__("Cancelled (%1)", number(count));
-    case "done":
-      return tr.__("Done (%1)", number(count));
-  }
 }
 
 interface DetailProps {

@@ -1,5 +1,6 @@
 import { type ReactNode, useEffect, useState } from "react";
 
+import { copyText } from "./clipboard";
 import { useTranslator } from "./context";
 
 const SHOWN_MS = 2_000;
@@ -18,13 +19,8 @@ export function CopyButton({ text, label }: { text: string | (() => string); lab
     };
   }, [said]);
   const copy = async (): Promise<void> => {
-    try {
-      await navigator.clipboard.writeText(typeof text === "string" ? text : text());
-      say(tr.__("Copied"));
-    } catch {
-      // A page without https has no clipboard, and a person may refuse it.
-      say(tr.__("Not copied: the browser does not let this page"));
-    }
+    const isCopied = await copyText(typeof text === "string" ? text : text());
+    say(isCopied ? tr.__("Copied") : tr.__("Not copied: the browser does not let this page"));
   };
   return (
     <button type="button" title={label} aria-label={said ? said : label} onClick={() => void copy()}>

@@ -2,8 +2,7 @@ import { type ReactNode, type RefObject, useEffect, useId, useState } from "reac
 
 import type { JobPreview, Sites } from "../api/types";
 import { ALL, type Filter } from "../rules/filter";
-import type { Translator } from "../rules/translator";
-import { MOODS, type Mood } from "../rules/words";
+import { MOODS, type Mood, nameMood } from "../rules/words";
 import { asServiceError } from "../service/errors";
 import type { IService } from "../service/port";
 import { useTranslator } from "./context";
@@ -198,15 +197,4 @@ function useSites(service: IService, jobs: readonly JobPreview[]): string[] {
     };
   }, [service]);
   return offer([...sites, ...jobs.map(({ job_input: { cluster } }) => cluster)]);
-}
-
-export function nameMood(mood: Mood, tr: Translator): string {
-  const names: Record<Mood, string> = {
-    waiting: tr.__("Waiting"),
-    running: tr.__("Running"),
-    done: tr.__("Done"),
-    failed: tr.__("Failed"),
-    cancelled: tr.__("Cancelled"),
-  };
-  return names[mood];
 }

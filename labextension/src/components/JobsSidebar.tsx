@@ -13,6 +13,7 @@ import { Reasons } from "../store/reasons";
 import { FilterMenu } from "./FilterMenu";
 import { JobListBox } from "./JobListBox";
 import { StreamLine } from "./StreamLine";
+import { copyText } from "./clipboard";
 import { useList, useStatus, useTranslator } from "./context";
 
 /** A list that comes sooner than this shows nothing before it. */
@@ -68,10 +69,8 @@ export function JobsSidebar({ store, list, grouping, setGrouping, open, newJob, 
         },
       }),
       copy: (job: JobPreview) => {
-        // Pages of https alone have a clipboard.
-        const { clipboard } = navigator as { clipboard?: Clipboard };
-        void clipboard?.writeText(job.id).then(() => {
-          tell(tr.__("Copied the id %1", shortId(job.id)));
+        void copyText(job.id).then((isCopied) => {
+          if (isCopied) tell(tr.__("Copied the id %1", shortId(job.id)));
         });
       },
     }),

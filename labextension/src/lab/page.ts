@@ -5,6 +5,7 @@ import type { JupyterFrontEnd, JupyterFrontEndPlugin } from "@jupyterlab/applica
 import type { Mounting } from "../widget/mount";
 import { ICTS } from "./tokens";
 
+/** With the version of what is between loader and component: an older kernel brings a component of its own. */
 const PAGE_KEY = Symbol.for("cts.page.v1");
 
 export const page: JupyterFrontEndPlugin<void> = {

@@ -15,6 +15,7 @@ import {
 import type { Translator } from "./translator";
 import { formatDuration, formatSize, number } from "./words";
 
+/** Files that a job takes. */
 export const MAX_FILES = 10_000;
 export const MAX_CONTAINERS = 1_000;
 export const MAX_CPUS = 256;

@@ -30,6 +30,18 @@ export function moodOf(state: string): Mood {
   return (STATES.get(state)?.mood ?? "running") as Mood;
 }
 
+/** The word for a mood. */
+export function nameMood(mood: Mood, tr: Translator): string {
+  const names: Record<Mood, string> = {
+    waiting: tr.__("Waiting"),
+    running: tr.__("Running"),
+    done: tr.__("Done"),
+    failed: tr.__("Failed"),
+    cancelled: tr.__("Cancelled"),
+  };
+  return names[mood];
+}
+
 /** The states of a mood, for a request that selects by state. */
 export function statesOf(mood: Mood): string[] {
   return [...STATES].filter(([, entry]) => entry.mood === mood).map(([state]) => state);

@@ -147,10 +147,3 @@ function roundUp(count: number): number {
   const step = 10 ** Math.max(0, Math.floor(Math.log10(count)) - 1);
   return Math.ceil(count / step) * step;
 }
-
-/** Whether a request failed for something that the service lacks, and not for something that is wrong with it. */
-export function isLacking(error: unknown): boolean {
-  const { status, appcode } = asServiceError(error);
-  return status === 404 && (appcode === undefined || appcode === NO_SUCH_URL);
-}
-const NO_SUCH_URL = 40000;

@@ -2,10 +2,11 @@
 
 import type { FileSummary, ObjectPage, Roots, StoredObject } from "../api/types";
 import { commonPrefix, parentOf } from "../rules/paths";
+import { MAX_FILES } from "../rules/problems";
 import { type ServiceError, asServiceError, isAbort } from "../service/errors";
 import type { IService, Query } from "../service/port";
 import { Observable } from "./observable";
-import { MAX_INPUTS, type Selection } from "./selection";
+import type { Selection } from "./selection";
 
 export const PAGE = 1_000;
 /** Rows that are kept of one folder or search. */
@@ -273,7 +274,7 @@ export class FileBrowser extends Observable<BrowserView> {
           count += page.objects.length;
           after = page.next;
           this.set({ choosing: count });
-        } while (after !== undefined && this.selection.view.files.length <= MAX_INPUTS);
+        } while (after !== undefined && this.selection.view.files.length <= MAX_FILES);
         const { totals, filter } = this.view;
         const isCounted = folder === this.view.folder && !filter.isMissing && totals?.complete === true;
         if (after !== undefined) this.selection.leaveRest(isCounted ? totals.objects : null);

@@ -4,8 +4,6 @@ import type { ChecksumState, StoredObject } from "../api/types";
 import { parentOf } from "../rules/paths";
 import { Observable } from "./observable";
 
-/** Files that a job takes. */
-export const MAX_INPUTS = 10_000;
 /** Files that may be chosen: beyond what a job takes, so that a person sees how many too many there are. */
 export const MAX_CHOSEN = 100_000;
 

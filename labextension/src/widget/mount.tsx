@@ -5,9 +5,6 @@ import { createRoot } from "react-dom/client";
 import type { Model } from "./binding";
 import { type Page, WidgetPanel, boundTo } from "./panel";
 
-/** With the version of what is between loader and component: an older kernel brings a component of its own. */
-export const PAGE_KEY = Symbol.for("cts.page.v1");
-
 export interface Mounting {
   /** Shows a component, and returns what ends it. */
   readonly mount: (name: "panel", el: HTMLElement, model: Model) => Promise<() => void>;

@@ -3,7 +3,8 @@ import { beforeEach, expect, it, vi } from "vitest";
 import type { StoredObject } from "../../src/api/types";
 import { ServiceError } from "../../src/service/errors";
 import { FileBrowser, type Row } from "../../src/store/files";
-import { MAX_INPUTS, Selection } from "../../src/store/selection";
+import { MAX_FILES } from "../../src/rules/problems";
+import { Selection } from "../../src/store/selection";
 import { ScriptedService } from "../service/scripted";
 import { Bucket, stored } from "./bucket";
 
@@ -159,8 +160,8 @@ it("chooses hardly more files than a job takes, and tells that they are too many
   fill(...Array.from({ length: MANY }, (_, n) => stored(`b/${String(n).padStart(6, "0")}`)));
   await openOnly();
   await browser.chooseAll();
-  expect(selection.view.files.length).toBeGreaterThan(MAX_INPUTS);
-  expect(selection.view.files.length).toBeLessThanOrEqual(MAX_INPUTS + 1_000);
+  expect(selection.view.files.length).toBeGreaterThan(MAX_FILES);
+  expect(selection.view.files.length).toBeLessThanOrEqual(MAX_FILES + 1_000);
   expect(selection.view).toMatchObject({ isFull: true, all: null });
   service.answers.set("files/summary", {
     objects: MANY,

@@ -1,10 +1,11 @@
 import { type ReactNode, useState } from "react";
 
+import { MAX_FILES } from "../../rules/problems";
 import type { Translator } from "../../rules/translator";
 import { formatCount, formatSize, number, sentence } from "../../rules/words";
 import { asServiceError } from "../../service/errors";
 import type { Task } from "../../store/checksums";
-import { type Chosen, MAX_INPUTS, type Selection, type SelectionView } from "../../store/selection";
+import type { Chosen, Selection, SelectionView } from "../../store/selection";
 import { useTranslator, useView } from "../context";
 import { ChecksumMark } from "./ChecksumMark";
 import { Rows } from "./Rows";
@@ -76,12 +77,12 @@ function Troubles({ files: { selection, browser } }: { files: FilesModel }): Rea
   };
   return (
     <>
-      {files.length > MAX_INPUTS && (
+      {files.length > MAX_FILES && (
         <p className="cts-warnings" role="alert">
           {tr.__(
             "A job takes at most %1 files. Make %2 jobs?",
-            number(MAX_INPUTS),
-            number(Math.ceil(Math.max(files.length, all ?? 0) / MAX_INPUTS)),
+            number(MAX_FILES),
+            number(Math.ceil(Math.max(files.length, all ?? 0) / MAX_FILES)),
           )}
           {isFull &&
             ` ${
@@ -183,7 +184,7 @@ function ChecksumsLine({ files: { selection, checksums } }: { files: FilesModel 
           {isOffered === true && (
             <button
               type="button"
-              disabled={isAsking || missing.length > MAX_INPUTS}
+              disabled={isAsking || missing.length > MAX_FILES}
               onClick={() => void checksums.compute(missing)}
             >
               {tr._n("Compute it (%2)", "Compute them (%2)", missing.length, formatSize(bytes))}

@@ -2,9 +2,8 @@ import type { ReactNode } from "react";
 
 import type { Label } from "../../rules/spec";
 import { useTranslator } from "../context";
-import { RemoveButton } from "./ParameterBuilder";
+import { NamedLines } from "./NamedLines";
 import { usePlace } from "./fields";
-import { useLines } from "./useLines";
 
 interface Props {
   labels: readonly Label[];
@@ -14,45 +13,19 @@ interface Props {
 /** The labels of a draft, by which its job is found again. */
 export function Labels({ labels, onChange }: Props): ReactNode {
   const tr = useTranslator();
-  const { list, lineProps, add, remove, replace } = useLines(labels, onChange, (key) => ({
-    key,
-    name: "",
-    text: "",
-  }));
   return (
-    <>
-      <ul ref={list} className="cts-lines" aria-label={tr.__("Labels")}>
-        {labels.map((label, index) => (
-          <li key={label.key} {...lineProps(index, label.name === "")}>
-            <LabelLine
-              label={label}
-              name={tr.__("Label %1", index + 1)}
-              onChange={(changed) => {
-                replace(index, [changed]);
-              }}
-            />
-            <span className="cts-line-buttons">
-              <RemoveButton
-                name={tr.__("label %1", index + 1)}
-                remove={() => {
-                  remove(index);
-                }}
-              />
-            </span>
-          </li>
-        ))}
-      </ul>
-      <div className="cts-adds">
-        <button
-          type="button"
-          onClick={() => {
-            add(labels.length);
-          }}
-        >
-          + {tr.__("Label")}
-        </button>
-      </div>
-    </>
+    <NamedLines
+      title={tr.__("Labels")}
+      added={tr.__("Label")}
+      nameOf={(number) => tr.__("label %1", number)}
+      lines={labels}
+      onChange={onChange}
+      make={(key) => ({ key, name: "", text: "" })}
+    >
+      {(label, number, replace) => (
+        <LabelLine label={label} name={tr.__("Label %1", number)} onChange={replace} />
+      )}
+    </NamedLines>
   );
 }
 

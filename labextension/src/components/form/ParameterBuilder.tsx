@@ -6,6 +6,8 @@ import type { Place } from "../../rules/problems";
 import { type Argument, type Kind, type Value, type Variable, newValue, nextKey } from "../../rules/spec";
 import type { Translator } from "../../rules/translator";
 import { useTranslator } from "../context";
+import { NamedLines } from "./NamedLines";
+import { RemoveButton } from "./RemoveButton";
 import { usePlace } from "./fields";
 import { useLines } from "./useLines";
 
@@ -278,7 +280,7 @@ interface LineButtonsProps {
   remove: (index: number) => void;
 }
 
-export function LineButtons({ index, count, name, move, remove }: LineButtonsProps): ReactNode {
+function LineButtons({ index, count, name, move, remove }: LineButtonsProps): ReactNode {
   const tr = useTranslator();
   return (
     <span className="cts-line-buttons">
@@ -314,20 +316,6 @@ export function LineButtons({ index, count, name, move, remove }: LineButtonsPro
   );
 }
 
-export function RemoveButton({ name, remove }: { name: string; remove: () => void }): ReactNode {
-  const tr = useTranslator();
-  return (
-    <button
-      type="button"
-      title={tr.__("Remove (Delete)")}
-      aria-label={tr.__("Remove %1", name)}
-      onClick={remove}
-    >
-      ×
-    </button>
-  );
-}
-
 interface EnvironmentProps {
   variables: readonly Variable[];
   onChange: (variables: readonly Variable[]) => void;
@@ -336,45 +324,19 @@ interface EnvironmentProps {
 /** The variables of a draft's containers. */
 export function Environment({ variables, onChange }: EnvironmentProps): ReactNode {
   const tr = useTranslator();
-  const { list, lineProps, add, remove, replace } = useLines(variables, onChange, (key) => ({
-    key,
-    name: "",
-    value: newValue("text"),
-  }));
   return (
-    <>
-      <ul ref={list} className="cts-lines" aria-label={tr.__("Environment variables")}>
-        {variables.map((variable, index) => (
-          <li key={variable.key} {...lineProps(index, variable.name === "")}>
-            <VariableLine
-              variable={variable}
-              label={tr.__("Variable %1", index + 1)}
-              onChange={(changed) => {
-                replace(index, [changed]);
-              }}
-            />
-            <span className="cts-line-buttons">
-              <RemoveButton
-                name={tr.__("variable %1", index + 1)}
-                remove={() => {
-                  remove(index);
-                }}
-              />
-            </span>
-          </li>
-        ))}
-      </ul>
-      <div className="cts-adds">
-        <button
-          type="button"
-          onClick={() => {
-            add(variables.length);
-          }}
-        >
-          + {tr.__("Variable")}
-        </button>
-      </div>
-    </>
+    <NamedLines
+      title={tr.__("Environment variables")}
+      added={tr.__("Variable")}
+      nameOf={(number) => tr.__("variable %1", number)}
+      lines={variables}
+      onChange={onChange}
+      make={(key) => ({ key, name: "", value: newValue("text") })}
+    >
+      {(variable, number, replace) => (
+        <VariableLine variable={variable} label={tr.__("Variable %1", number)} onChange={replace} />
+      )}
+    </NamedLines>
   );
 }
 
