@@ -273,7 +273,7 @@ def panel(*, by_kernel: bool = False, **fields: Any) -> Panel:  # noqa: ANN401 -
 
 def _instance_of(session: Session) -> str:
     try:
-        return session.client.whoami().instance or ""
+        return session.instance or ""
     except CTSClientError:
         # The form says so itself, when it asks.
         return ""

@@ -11,17 +11,25 @@ import traitlets
 from cts_jupyter.client import CTSConnectionError
 from cts_jupyter.notebook import panel as panel_module
 from cts_jupyter.notebook.panel import Panel, PanelError, digest_of, key_of
+from cts_jupyter.notebook.session import Session
 from tests.harness.paths import ROOT
 
 
 class Client:
-    def whoami(self):
+    def root(self):
         return SimpleNamespace(instance="records-1")
+
+
+class FakeSession(Session):
+    where = name = "cts.test"
+
+    def __init__(self) -> None:
+        self.client = Client()
 
 
 @pytest.fixture
 def session():
-    return SimpleNamespace(client=Client(), where="cts.test", name="cts.test")
+    return FakeSession()
 
 
 @pytest.fixture
@@ -225,7 +233,7 @@ def test_a_panel_is_shown_while_the_service_is_away(make, session, monkeypatch):
     def fail(_):
         raise CTSConnectionError("away")
 
-    monkeypatch.setattr(Client, "whoami", fail)
+    monkeypatch.setattr(Client, "root", fail)
     assert make()._instance == ""
 
 
@@ -236,7 +244,7 @@ def test_requests_of_the_page_end_with_the_panel(make, session):
         began.set()
         release.wait(10)
 
-    session.client = SimpleNamespace(request=request, whoami=Client().whoami)
+    session.client = SimpleNamespace(request=request, root=Client().root)
     p = make()
     message(p, cts="ask", id="1", method="GET", path="sites")
     assert began.wait(10)
