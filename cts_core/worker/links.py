@@ -17,6 +17,7 @@ from cts_core.worker.parallel import ParallelMap
 from cts_core.worker.s3.download import Download
 from cts_core.worker.s3.errors import NotFoundError, ObjectRefusedError, WrongObjectError
 from cts_core.worker.s3.requests import S3Requests
+from cts_core.worker.s3.upload import CRC_HEADER
 from cts_core.worker.units import CHUNK_SIZE
 
 LANES = 10
@@ -174,7 +175,7 @@ def _send(requests: S3Requests, target: Target) -> None:
 
 def _form(target: Target, boundary: str) -> Tuple[bytes, bytes]:
     """Return what comes before and after the file in a form, whose last field it is."""
-    fields = {**target.fields, "x-amz-checksum-crc64nvme": target.crc64nvme}
+    fields = {**target.fields, CRC_HEADER: target.crc64nvme}
     parts = [
         f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
         for name, value in fields.items()

@@ -37,7 +37,7 @@ from cts_core.worker.run_errors import ResultError, RunErrors, read_errors
 MAX_INLINE = 8192
 """Bytes of a file that is told by what is in it when it is looked at."""
 _MAX_ERRORS_JSON = 256 << 20
-_MAX_LOG = 100 << 20
+MAX_LOG_BYTES = 100 << 20
 """Bytes of a log that are stored."""
 _MAX_TOLD = 1000
 """Characters of a message about one container."""
@@ -247,7 +247,7 @@ def _logs(folder: str, _attempt: Attempt, plan: Plan) -> Dict[str, Any]:
         if number < plan["containers"]:
             for stream, text in (("stdout", shard.stdout), ("stderr", shard.stderr)):
                 name = f"container-{number}-{stream}.txt"
-                content = (text or "").encode(errors="replace")[:_MAX_LOG]
+                content = (text or "").encode(errors="replace")[:MAX_LOG_BYTES]
                 path = os.path.join(logs, name)
                 with open(path, "wb") as file:
                     file.write(content)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import json
 import logging
 import uuid
@@ -165,7 +166,7 @@ class Facility:
         await self._jaws.close()
 
     async def _prepare(self) -> None:
-        for tries in range(1 << 30):
+        for tries in itertools.count():
             try:
                 await self._prepare_once()
             except (ConfigError, CTSError, SFAPIError, JAWSError, CommandError) as e:

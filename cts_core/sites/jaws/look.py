@@ -116,7 +116,8 @@ class Lookout:
         self._wanted: dict[str, Callable[[str], None]] = {}
         """What to call after a look, by folder."""
         self._seen: dict[str, SeenFolder] = {}
-        self._told: dict[tuple[str, str], str] = {}
+        self._told: dict[str, dict[str, str]] = {}
+        """What is in the ends that were read one by one, by folder and name."""
         self._due = 0.0
         self._last = float("-inf")
         self._task: asyncio.Task[None] | None = None
@@ -136,8 +137,7 @@ class Lookout:
         """Forget a folder, which nobody wants looked at any more."""
         self._wanted.pop(folder, None)
         self._seen.pop(folder, None)
-        for key in [key for key in self._told if key[0] == folder]:
-            del self._told[key]
+        self._told.pop(folder, None)
 
     def hurry(self) -> None:
         """Have the next look come soon: somebody says that something has happened."""
@@ -191,7 +191,7 @@ class Lookout:
         for folder in folders:
             if folder not in answer:
                 continue
-            found = read_folder(answer[folder], self._told_of(folder), now)
+            found = read_folder(answer[folder], self._told.get(folder, {}), now)
             try:
                 for name in found.untold:
                     await self._read(folder, name)
@@ -199,17 +199,14 @@ class Lookout:
                 log.warning("An end in %s at NERSC was not read: %s", folder, e)
                 continue
             if found.untold:
-                found = read_folder(answer[folder], self._told_of(folder), now)
+                found = read_folder(answer[folder], self._told.get(folder, {}), now)
             seen[folder] = found
         return seen
-
-    def _told_of(self, folder: str) -> dict[str, str]:
-        return {name: text for (where, name), text in self._told.items() if where == folder}
 
     async def _read(self, folder: str, name: str) -> None:
         content = await self._helper.read(f"{folder}/{name}")
         if content is not None:
-            self._told[folder, name] = content.decode(errors="replace")
+            self._told.setdefault(folder, {})[name] = content.decode(errors="replace")
 
 
 def last_number(seen: SeenFolder, step: Step) -> int:

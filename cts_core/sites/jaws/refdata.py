@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from cts_core.backoff import Backoff, KeyedBackoff
+from cts_core.backoff import KeyedBackoff
 from cts_core.errors import CTSError, ResourceUnavailableError, UnavailableError
 from cts_core.job_tasks import JobTasks
 from cts_core.model.refdata import (
@@ -24,7 +24,7 @@ from cts_core.sites.jaws.facility import Facility
 from cts_core.sites.jaws.follow import Begun
 from cts_core.sites.jaws.layout import Attempt, Machine, Step
 from cts_core.sites.jaws.look import SeenFolder, is_rested
-from cts_core.sites.jaws.runner import LIFETIME, PASSING, LinkStore, stored_objects
+from cts_core.sites.jaws.runner import LIFETIME, PASSING, RETRY, LinkStore, stored_objects
 from cts_core.sites.jaws.sfapi import CommandError, SFAPIError
 from cts_core.sites.jaws.steps import UNEXPECTED, DeployedStep, Next, Seen, decide
 from cts_core.states import JobState
@@ -33,7 +33,6 @@ log = logging.getLogger(__name__)
 
 MAX_STAGED = 4
 """Stagings that are begun at once."""
-RETRY = Backoff(first=5.0, longest=600.0, jitter=0.5)
 ANSWER_SECONDS = 60.0
 """Between two looks for JAWS's answer."""
 _CALLBACK_SECONDS = 86_400
@@ -160,8 +159,7 @@ class Stagings:
         staged.report = RefdataReport(_S.DOWNLOAD_SUBMITTED, task_ids=task_ids)
 
     def _callback(self, refdata_id: str) -> str:
-        root = self._facility.setup.root_url.rstrip("/")
-        return f"{root}/callback/refdata_download/{refdata_id}/{self._site.value}"
+        return self._facility.setup.callback("refdata_download", refdata_id, self._site.value)
 
     # -- Lawrencium --
 

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from pydantic import SecretStr
 
+from cts_core.backoff import Backoff
 from cts_core.concurrency import run_in_pool
 from cts_core.errors import (
     BucketNotFoundError,
@@ -52,6 +53,7 @@ from cts_core.sites.jaws.steps import Decision, Next, SeenRun, run_id_of
 from cts_core.sites.jaws.transfers import Plan
 from cts_core.sites.jaws.wdl import make_run
 from cts_core.states import JobState
+from cts_core.worker.nersc import MAX_LOG_BYTES
 from cts_core.worker.run_errors import read_object
 
 log = logging.getLogger(__name__)
@@ -68,8 +70,8 @@ TASK_PATIENCE = timedelta(hours=6)
 """How long a task is waited for whose helper shows nothing, while NERSC answers."""
 MAX_SAID = 1000
 """Characters of a command's error that are told."""
-MAX_LOG_BYTES = 100 << 20
-"""Bytes of one log."""
+RETRY = Backoff(first=5.0, longest=600.0, jitter=0.5)
+"""Between tries at one thing that NERSC or JAWS does not take."""
 
 
 class JobReader(Protocol):
@@ -145,7 +147,7 @@ class StepRunner:
         return await self._begin(job.id, Attempt(Step.DOWNLOAD, number), plan, "download")
 
     async def _begin(self, job_id: str, attempt: Attempt, plan: Plan, callback: str) -> str:
-        url = f"{self._facility.setup.root_url.rstrip('/')}/callback/{callback}/{job_id}"
+        url = self._facility.setup.callback(callback, job_id)
         folder = partial(self._facility.layout.job, job_id)
         return await self._facility.begin(folder, attempt, {**plan, "callback": url})
 

@@ -44,3 +44,7 @@ class JAWSSetup:
     """Whether helpers at NERSC trust any certificate of the object store."""
     looks_only: bool = False
     """Whether nothing is prepared at NERSC, so that jobs cannot be run, and nothing there is changed."""
+
+    def callback(self, *parts: str) -> str:
+        """Return the URL of this service by which helpers and NERSC tell that something has happened."""
+        return "/".join((self.root_url.rstrip("/"), "callback", *parts))

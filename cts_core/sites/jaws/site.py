@@ -16,7 +16,7 @@ from typing import Any
 from cachetools import FIFOCache
 from typing_extensions import override
 
-from cts_core.backoff import Backoff, KeyedBackoff
+from cts_core.backoff import KeyedBackoff
 from cts_core.clock import utc_now
 from cts_core.errors import CTSError, ResourceUnavailableError, UnavailableError, UnsupportedError
 from cts_core.identity.identity import User
@@ -36,7 +36,14 @@ from cts_core.sites.jaws.look import SeenFolder, failed_attempt, is_rested
 from cts_core.sites.jaws.outages import waiting_sentence
 from cts_core.sites.jaws.refdata import Stagings
 from cts_core.sites.jaws.results import failed_outcomes, read_log_end
-from cts_core.sites.jaws.runner import PASSING, JobFailedError, JobReader, LinkStore, StepRunner
+from cts_core.sites.jaws.runner import (
+    PASSING,
+    RETRY,
+    JobFailedError,
+    JobReader,
+    LinkStore,
+    StepRunner,
+)
 from cts_core.sites.jaws.sfapi import CommandError, SFAPIError
 from cts_core.sites.jaws.steps import UNEXPECTED, Decision, Next, decide
 from cts_core.sites.jaws.survey import inspect
@@ -60,8 +67,6 @@ MAX_STEPS = 10
 """Steps that are begun at once."""
 MAX_ASKED = 20
 """Runs that JAWS is asked for at once."""
-RETRY = Backoff(first=5.0, longest=600.0, jitter=0.5)
-"""Between tries at one step of a job that NERSC or JAWS does not take."""
 NUDGED_SECONDS = 10.0
 """Between two looks at one job that somebody has asked for."""
 MAX_TASKS = 300

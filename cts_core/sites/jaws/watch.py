@@ -34,10 +34,6 @@ class Watch(Generic[_T]):
             await asyncio.wait([task], timeout=wait)
         return self._view
 
-    def expire(self) -> None:
-        """Have the next caller see a new view."""
-        self._asked = float("-inf")
-
     async def stop(self) -> None:
         """End what is asked."""
         await cancel_and_wait(self._task)

@@ -18,7 +18,7 @@ from cts_core.worker.units import CHUNK_SIZE
 PART_SIZE = 16 << 20
 """Bytes of each part; a smaller file is sent in one request. Larger where there would be too many parts."""
 _MAX_PARTS = 10_000
-_CRC = "x-amz-checksum-crc64nvme"
+CRC_HEADER = "x-amz-checksum-crc64nvme"
 _TYPE = "x-amz-checksum-type"
 _WHOLE = "FULL_OBJECT"
 _POLL_TRIES = 10
@@ -108,7 +108,7 @@ class Upload:
         for chunk in self._read_part(part):
             crc.update(chunk)
         parameters = {"partNumber": str(part.number), **upload} if upload else {}
-        sent_headers = {**headers, "content-length": str(part.size), _CRC: crc.text()}
+        sent_headers = {**headers, "content-length": str(part.size), CRC_HEADER: crc.text()}
 
         def attempt(_: Callable[[], None]) -> str:
             body = self._read_part(part) if part.size else None
@@ -133,7 +133,7 @@ class Upload:
         )
         text = f"<CompleteMultipartUpload>{listed}</CompleteMultipartUpload>"
         try:
-            self._request("POST", upload, {_CRC: crc, _TYPE: _WHOLE}, text.encode())
+            self._request("POST", upload, {CRC_HEADER: crc, _TYPE: _WHOLE}, text.encode())
         except NotFoundError:
             # The response to a successful request may have been lost, or that request may still be running.
             for poll in range(_POLL_TRIES):
@@ -149,7 +149,7 @@ class Upload:
             response_headers, _ = self._requests.retry(
                 self._path, lambda _: self._requests.request("HEAD", self._path, {}, headers)
             )
-            return response_headers.get(_CRC) == crc
+            return response_headers.get(CRC_HEADER) == crc
         return False
 
     def _request(
