@@ -165,7 +165,7 @@ def _headers(route: Route) -> dict[str, Any]:
 
 def _response(route: Route, schemas: _Schemas) -> dict[str, Any]:
     if route.streams:
-        return _content(_EVENT if route.media == EVENTS else {"type": "string"}, route.media)
+        return _content(_streamed(route.media), route.media)
     if route.response_model:
         schema = schemas[route.response_model, "serialization"]
         others = [
@@ -174,6 +174,12 @@ def _response(route: Route, schemas: _Schemas) -> dict[str, Any]:
         ]
         return _content({"anyOf": [schema, *others]} if others else schema, JSON)
     return _content({"type": "object"}, JSON) if route.status == HTTPStatus.OK else {}
+
+
+def _streamed(media: str) -> dict[str, Any]:
+    if media == EVENTS:
+        return _EVENT
+    return {"type": "object" if media.endswith("json") else "string"}
 
 
 def _content(schema: dict[str, Any], media: str) -> dict[str, Any]:
