@@ -30,6 +30,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 TIMEOUT_SECONDS = 180.0
 DEPLOYED_PREFIX = "/services/cts"
+SITES = ["kbase", "lawrencium-jaws", "perlmutter-jaws"]
+CLOSED = "http://127.0.0.1:9"
+NOBODY_AT_NERSC = {
+    f"CTS_JAWS__{name}": CLOSED
+    for name in ("SFAPI_URL", "SFAPI_BETA_URL", "SFAPI_TOKEN_URL", "URL")
+}
 INPUTS = {f"data/ana/in/{name}.fa": f">{name}\n".encode() for name in "ab"}
 
 
@@ -95,6 +101,7 @@ def urls(stack: ServiceStack, condor, registry, nginx, tmp_path: Path) -> Iterat
         PREFIX + name.upper().replace(".", NESTING): text for name, text in imported.secrets.items()
     }
     around = pool_and_registry(condor, registry) | {"CTS_HOME": str(tmp_path / "home")}
+    around |= NOBODY_AT_NERSC
     server = CTSProcess(tmp_path / "server", {**around, **secrets, "CTS_CONFIG": str(file)})
     server.start()
     proxies = [
@@ -120,7 +127,7 @@ def check_urls(caller: Caller, root_url: str) -> None:
         assert caller.call("GET", path)["service_name"] == "CDM Task Service"
     for path in ("/whoami", "//whoami", "/whoami/"):
         assert caller.call("GET", path)["user"] == "ana"
-    assert [site["cluster"] for site in caller.call("GET", "/sites/")["sites"]] == ["kbase"]
+    assert [site["cluster"] for site in caller.call("GET", "/sites/")["sites"]] == SITES
     assert caller.call("GET", "/jobs/?limit=10") == {"jobs": []}
     unknown = caller.request("GET", "/cts/whoami/x")
     assert (unknown.status_code, unknown.json()["error"]["appcode"]) == (404, 40000)

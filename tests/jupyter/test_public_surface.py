@@ -28,6 +28,7 @@ NAMES = [
     "SerializeError",
     "Session",
     "Table",
+    "Verdict",
     "VerifyError",
     "__version__",
     "check",
