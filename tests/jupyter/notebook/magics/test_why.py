@@ -19,7 +19,7 @@ ENDED = {
     ),
     "memory": (
         "eat", "--memory 60MB", "Container 0: It used .* its limit is 60 MB",
-        [ERR, r"%cts resubmit JOB --failed --memory [2-9]\d0MB"],
+        [ERR, r"%cts resubmit JOB --failed --memory (1[2-9]|2\d)0MB"],
     ),
     "arguments": (
         "usage", "", "Its arguments are not what the program takes",
