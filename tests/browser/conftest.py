@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Error, Locator, Page, sync_playwright
 
-from tests.harness.browser import SCREENSHOTS, LabHarness, NotebookPage
+from tests.harness.browser import LIGHT, SCREENSHOTS, LabHarness, NotebookPage, set_theme
 from tests.harness.labextension import built_labextension
 from tests.harness.paths import SLEEP_THEN_WRITE
 from tests.services.server import MissingError, free_port, or_skip
@@ -81,10 +81,10 @@ class SharedPage:
         return self.page
 
     def _note(self, error: Error) -> None:
-        # JupyterLab leaves requests of its own unhandled that fail while its server is away.
-        if error.message == "Failed to fetch" and OURS not in (error.stack or ""):
-            return
-        self.errors.append(error.stack or error.message)
+        # JupyterLab and ipywidgets have errors of their own, as when a server is away or a notebook closes while it starts.
+        stack = error.stack or ""
+        if any(place in stack for place in OURS):
+            self.errors.append(stack)
 
     def empty(self) -> None:
         """Close what a test has opened; keep the page only if that is all that the test has changed."""
@@ -93,7 +93,9 @@ class SharedPage:
         for other in self.page.context.pages[1:]:
             other.close()
         self.page.unroute_all()
-        if not self.page.evaluate(EMPTY):
+        if self.page.evaluate(EMPTY):
+            set_theme(self.page, LIGHT)
+        else:
             self.close()
 
     def close(self) -> None:
@@ -102,8 +104,8 @@ class SharedPage:
             self.page = None
 
 
-OURS = "/extensions/cts-jupyter/"
-"""What stands in the address of all code of the extension."""
+OURS = ("/extensions/cts-jupyter/", "blob:")
+"""What stands in the addresses of our code: that of the extension, and that of a widget, which anywidget loads."""
 EMPTY = """() => {
     const shell = window.jupyterapp?.shell;
     for (const widget of [...(shell?.widgets("main") ?? [])]) widget.dispose();

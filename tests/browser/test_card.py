@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from cts_core.worker.objects.directory import Directory
-from tests.harness.browser import LONG, expect_state, submit
+from tests.harness.browser import DARK, LIGHT, LONG, expect_state, set_theme, submit
 
 
 def expect_snapshot(page, text):
@@ -94,8 +94,7 @@ def test_cancel_with_the_keyboard(open_notebook, page):
     card = notebook.card()
     expect_state(card, "Running")
     cancel = card.get_by_role("button", name="Cancel", exact=True)
-    cancel.focus()
-    page.keyboard.press("Enter")
+    cancel.press("Enter")
     keep = card.get_by_role("button", name="Keep it running")
     expect(keep).to_be_focused()
     notebook.shot("confirm")
@@ -305,7 +304,7 @@ def test_a_thousand_containers(open_notebook, page, many):
     notebook.shot("thousand-cancelled")
 
 
-@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+@pytest.mark.parametrize("theme", [LIGHT, DARK])
 def test_long_names_in_a_narrow_card(open_notebook, lab, page, theme):
     name = f"host/{'a-tool-with-a-very-long-name-' * 4}x"
     with lab.client() as client:
@@ -318,7 +317,7 @@ def test_long_names_in_a_narrow_card(open_notebook, lab, page, theme):
         submit(f"bad-{kind}", mode="fail", containers=6),
         submit(f"slow-{kind}", seconds=100),
     )
-    notebook.execute("apputils:change-theme", {"theme": theme})
+    set_theme(page, theme)
     for number, state in enumerate(["Done", "Failed", "Running"]):
         expect_state(notebook.card(number), state)
     background = notebook.card().evaluate("e => getComputedStyle(e).backgroundColor")

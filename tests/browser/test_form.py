@@ -7,10 +7,18 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.harness.browser import LAB_TOKEN, LONG, LabHarness, expect_state
-from tests.harness.labextension import SOURCES
+from tests.harness.browser import (
+    DARK,
+    LAB_TOKEN,
+    LIGHT,
+    LONG,
+    LabHarness,
+    expect_state,
+    find_inaccessible,
+    open_sidebar,
+    set_theme,
+)
 
-AXE = SOURCES / "node_modules" / "axe-core" / "axe.min.js"
 PATHS = "\n".join(f"data/in/{n}.txt" for n in range(4))
 
 
@@ -19,10 +27,7 @@ def new_job(lab: LabHarness, page: Page) -> Callable[[], Locator]:
     """Open JupyterLab, and the form by the button of the sidebar."""
 
     def open_() -> Locator:
-        page.goto(f"{lab.url}/lab?token={LAB_TOKEN}&reset")
-        page.wait_for_function("window.jupyterapp?.restored.then(() => true)")
-        page.evaluate("window.jupyterapp.commands.execute('cts:show-jobs')")
-        page.locator(".cts-sidebar").get_by_role("button", name="New job").click(timeout=LONG)
+        open_sidebar(lab, page).get_by_role("button", name="New job").click(timeout=LONG)
         form = page.get_by_role("form", name="New job")
         expect(form).to_be_visible(timeout=LONG)
         return form
@@ -65,12 +70,10 @@ def test_a_job_is_made_without_a_kernel(lab, new_job, page, shot):
         assert jobs[0].job_input.memory == 50_000_000
 
 
-@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+@pytest.mark.parametrize("theme", [LIGHT, DARK])
 def test_the_form_shows_problems_at_their_fields_in_any_width(lab, new_job, page, theme, shot):
     form = new_job()
-    page.evaluate(
-        "theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", theme
-    )
+    set_theme(page, theme)
     fill(form, "data/out/<img src=x onerror=window.hacked=1>/")
     form.get_by_label("Paths of files, one a line").fill("data/in/0.txt\ndata/in/nope.txt")
     form.get_by_label("Argument 1, text").fill("<img src=x onerror=window.hacked=1>")
@@ -82,13 +85,7 @@ def test_the_form_shows_problems_at_their_fields_in_any_width(lab, new_job, page
     expect(form.get_by_label("Paths of files, one a line")).to_be_focused()
     kind = theme.split()[-1].lower()
     shot(f"form-problems-{kind}")
-    page.add_script_tag(path=AXE)
-    found = page.evaluate(
-        "async () => (await axe.run({include: [['.cts-panel']]})).violations"
-        ".filter(({impact}) => ['serious', 'critical'].includes(impact))"
-        ".map(({id, nodes}) => `${id}: ${nodes.map(({html}) => html).join(' ')}`)"
-    )
-    assert found == []
+    assert find_inaccessible(page, ".cts-panel") == []
     page.set_viewport_size({"width": 700, "height": 900})
     panel = page.locator(".cts-panel")
     assert panel.evaluate("e => e.scrollWidth <= e.clientWidth + 1")

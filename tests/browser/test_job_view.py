@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.harness.browser import LAB_TOKEN, LONG, LabHarness
+from tests.harness.browser import DARK, LAB_TOKEN, LIGHT, LONG, LabHarness, set_theme
 from tests.harness.paths import FAIL_SOME, WRITE_LINES
 
 OUTPUT = {
@@ -102,13 +102,6 @@ def painted(strip: Locator) -> set[str]:
     )
 
 
-def set_theme(page: Page, theme: str) -> None:
-    page.evaluate(
-        "theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", theme
-    )
-    page.wait_for_function("theme => document.body.dataset.jpThemeName === theme", arg=theme)
-
-
 def test_a_failed_job_by_its_strip_table_and_outputs(lab, view, page, shot):
     with lab.client() as client:
         if "host/mixed" not in {image.name for image in client.images()}:
@@ -135,12 +128,11 @@ def test_a_failed_job_by_its_strip_table_and_outputs(lab, view, page, shot):
     expect(strip).to_be_visible(timeout=LONG)
     light = painted(strip)
     assert len(light) == 2
-    set_theme(page, "JupyterLab Dark")
+    set_theme(page, DARK)
     expect(shown).not_to_have_css("background-color", "rgb(255, 255, 255)")
     while painted(strip) == light:
         page.wait_for_timeout(50)
-    strip.focus()
-    page.keyboard.press("n")
+    strip.press("n")
     expect(strip).to_have_attribute("aria-valuetext", "Container 1 of 6: failed, exit code 3")
     page.keyboard.press("Enter")
     expect(shown.locator(".cts-log")).to_contain_text("no contigs", timeout=LONG)
@@ -154,7 +146,7 @@ def test_a_failed_job_by_its_strip_table_and_outputs(lab, view, page, shot):
     outputs.get_by_role("button", name="Look at o_0.tsv").click()
     expect(outputs.get_by_role("cell", name="<b>contig</b>")).to_be_visible(timeout=LONG)
     shot("job-view-dark")
-    set_theme(page, "JupyterLab Light")
+    set_theme(page, LIGHT)
     shot("job-view-light")
     shown.get_by_role("button", name="Resubmit", exact=True).click()
     shot("job-view-menu", shown)

@@ -7,10 +7,17 @@ import json
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.harness.browser import LAB_TOKEN, LONG, LabHarness, expect_state
-from tests.harness.labextension import SOURCES
+from tests.harness.browser import (
+    DARK,
+    LAB_TOKEN,
+    LIGHT,
+    LONG,
+    LabHarness,
+    expect_state,
+    find_inaccessible,
+    set_theme,
+)
 
-AXE = SOURCES / "node_modules" / "axe-core" / "axe.min.js"
 PANEL = (
     "p = cts_jupyter.panel({options}image='host/tool:latest', files=['data/in/0.txt'], memory='50MB', runtime='5m', "
     "output_dir='data/out/{name}/', params=dict(args=['work', '0.1', dict(type='container_number', "
@@ -51,13 +58,11 @@ def item(panel: Locator, name: str) -> Locator:
     return panel.get_by_role("treeitem", name=name)
 
 
-@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+@pytest.mark.parametrize("theme", [LIGHT, DARK])
 def test_files_are_browsed_and_chosen(lab: LabHarness, page, shot, theme):
     page.goto(f"{lab.url}/lab?token={LAB_TOKEN}&reset")
     page.wait_for_function("window.jupyterapp?.restored.then(() => true)")
-    page.evaluate(
-        "theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", theme
-    )
+    set_theme(page, theme)
     page.evaluate("window.jupyterapp.commands.execute('cts:new-job')")
     form = page.get_by_role("form", name="New job")
     tree = form.get_by_role("tree")
@@ -72,13 +77,7 @@ def test_files_are_browsed_and_chosen(lab: LabHarness, page, shot, theme):
     expect(form.get_by_text("6 files chosen")).to_be_visible(timeout=LONG)
     kind = theme.split()[-1].lower()
     shot(f"files-{kind}", form.locator(".cts-chooser"))
-    page.add_script_tag(path=AXE)
-    found = page.evaluate(
-        "async () => (await axe.run({include: [['.cts-chooser']]})).violations"
-        ".filter(({impact}) => ['serious', 'critical'].includes(impact))"
-        ".map(({id, nodes}) => `${id}: ${nodes.map(({html}) => html).join(' ')}`)"
-    )
-    assert found == []
+    assert find_inaccessible(page, ".cts-chooser") == []
     for width in (640, 320):
         page.evaluate(
             "width => { document.querySelector('.cts-chooser').style.width = `${width}px`; }", width

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.harness.browser import LAB_TOKEN, LONG, LabHarness, expect_state
-from tests.harness.labextension import SOURCES
+from tests.harness.browser import (
+    DARK,
+    LAB_TOKEN,
+    LIGHT,
+    LONG,
+    LabHarness,
+    expect_state,
+    find_inaccessible,
+    open_sidebar,
+    set_theme,
+)
 from tests.harness.paths import SLEEP_THEN_WRITE
-
-AXE = SOURCES / "node_modules" / "axe-core" / "axe.min.js"
-
 
 OUTPUT = {
     "type": "container_number",
@@ -49,15 +56,7 @@ def submit(
 def sidebar(lab: LabHarness, page: Page) -> Callable[[], Locator]:
     """Open JupyterLab with the sidebar."""
 
-    def open_() -> Locator:
-        page.goto(f"{lab.url}/lab?token={LAB_TOKEN}&reset")
-        page.wait_for_function("window.jupyterapp?.restored.then(() => true)")
-        page.evaluate("window.jupyterapp.commands.execute('cts:show-jobs')")
-        found = page.locator(".cts-sidebar")
-        expect(found).to_be_visible(timeout=LONG)
-        return found
-
-    return open_
+    return partial(open_sidebar, lab, page)
 
 
 def rows(sidebar: Locator) -> Locator:
@@ -98,8 +97,7 @@ def test_search_filters_and_keys(lab, sidebar, page, shot):
     shown = sidebar()
     shown.get_by_role("searchbox").fill("needle")
     expect(rows(shown)).to_have_count(1, timeout=LONG)
-    shown.get_by_role("listbox").focus()
-    page.keyboard.press("f")
+    shown.get_by_role("listbox").press("f")
     expect(shown.get_by_label("Done")).to_be_focused()
     page.keyboard.press("Space")
     expect(shown).to_contain_text("No job matches.", timeout=LONG)
@@ -108,12 +106,10 @@ def test_search_filters_and_keys(lab, sidebar, page, shot):
     page.keyboard.press("Escape")
     expect(shown.get_by_role("button", name="1 filter")).to_be_focused()
     expect(row(shown, "run=needle")).to_contain_text("exit code 3", timeout=LONG)
-    shown.get_by_role("listbox").focus()
-    page.keyboard.press("ArrowDown")
+    shown.get_by_role("listbox").press("ArrowDown")
     page.keyboard.press("Enter")
     expect(page.locator(".cts-view .cts-error")).to_contain_text("exit code 3", timeout=LONG)
-    shown.get_by_role("listbox").focus()
-    page.keyboard.press("/")
+    shown.get_by_role("listbox").press("/")
     expect(shown.get_by_role("searchbox")).to_be_focused()
 
 
@@ -138,7 +134,7 @@ def test_grouping_is_kept(lab, sidebar, page):
         shown.get_by_label("Group by").select_option("day")
 
 
-@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+@pytest.mark.parametrize("theme", [LIGHT, DARK])
 def test_sidebar_is_accessible_and_keeps_within_its_width(lab, sidebar, page, theme, shot):
     errors: list[str] = []
     page.on("console", lambda line: line.type == "error" and errors.append(line.text))
@@ -150,21 +146,13 @@ def test_sidebar_is_accessible_and_keeps_within_its_width(lab, sidebar, page, th
     submit(lab, "fails", "fail", image="host/long-name", labels=long)
     job_id = submit(lab, "axe", image="host/long-name", labels=long)
     shown = sidebar()
-    page.evaluate(
-        "theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", theme
-    )
+    set_theme(page, theme)
     expect(row(shown, "host/long-name").first).to_be_visible(timeout=LONG)
     page.evaluate("id => window.jupyterapp.commands.execute('cts:open-job', {id})", job_id)
     expect_state(page.locator(".cts-view .cts-card"), "Done")
     kind = theme.split()[-1].lower()
     shot(f"sidebar-{kind}")
-    page.add_script_tag(path=AXE)
-    found = page.evaluate(
-        "async () => (await axe.run({include: [['.cts-sidebar'], ['.cts-view']]})).violations"
-        ".filter(({impact}) => ['serious', 'critical'].includes(impact))"
-        ".map(({id, nodes}) => `${id}: ${nodes.map(({html}) => html).join(' ')}`)"
-    )
-    assert found == []
+    assert find_inaccessible(page, ".cts-sidebar", ".cts-view") == []
     for width in (320, 190):
         page.evaluate(
             "width => { document.querySelector('.cts-sidebar').style.width = `${width}px`; }", width
@@ -220,8 +208,7 @@ def test_resubmissions_are_below_their_job(lab, sidebar, page, shot):
     shown.get_by_role("searchbox").fill("family=one")
     expect(rows(shown)).to_have_count(1, timeout=LONG)
     expect(rows(shown)).to_contain_text("1 resubmission, latest: Failed", timeout=LONG)
-    shown.get_by_role("listbox").focus()
-    page.keyboard.press("ArrowDown")
+    shown.get_by_role("listbox").press("ArrowDown")
     page.keyboard.press("ArrowRight")
     expect(rows(shown)).to_have_count(2)
     shot("sidebar-family", shown)

@@ -19,6 +19,7 @@ from playwright.sync_api import Error, Locator, Page, expect
 
 from cts_jupyter.client import CTSClient
 from cts_jupyter.discovery import Connection
+from tests.harness.labextension import SOURCES
 from tests.harness.paths import SLEEP_THEN_WRITE
 from tests.harness.server_file import wait_for_server_file
 
@@ -28,6 +29,12 @@ SUBMIT = (
     "%cts submit {image} -i {inputs} --output-dir data/out/{name}/ -n {containers} --memory 50MB "
     "--runtime 5m -o job -- {mode} {seconds} /output_files/{output}"
 )
+AXE = SOURCES / "node_modules" / "axe-core" / "axe.min.js"
+SERIOUS = """async parts => (await axe.run({include: parts})).violations
+    .filter(({impact}) => ['serious', 'critical'].includes(impact))
+    .map(({id, nodes}) => `${id}: ${nodes.map(({html}) => html).join(' ')}`)"""
+NO_SPLASH = "() => !document.querySelector('#jupyterlab-splash')"
+LIGHT, DARK = "JupyterLab Light", "JupyterLab Dark"
 LONG = 60_000
 """Milliseconds for steps that need a kernel to be started."""
 FORGET = """
@@ -48,6 +55,34 @@ OPEN = """async ([path, forget]) => {
     // Not returned: it is a widget.
     await commands.execute("docmanager:open", { path, kernel });
 }"""
+
+
+def set_theme(page: Page, theme: str) -> None:
+    """Show JupyterLab in a theme, which is kept on its server for the pages that follow."""
+    # JupyterLab fails to remove the splash of its start if that of a theme comes and goes meanwhile.
+    page.wait_for_function(NO_SPLASH)
+    page.evaluate(
+        "theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", theme
+    )
+    page.wait_for_function("theme => document.body.dataset.jpThemeName === theme", arg=theme)
+    page.wait_for_function(NO_SPLASH)
+
+
+def find_inaccessible(page: Page, *parts: str) -> list[str]:
+    """Return what axe finds in parts of a page that keeps people from using it."""
+    page.add_script_tag(path=AXE)
+    found: list[str] = page.evaluate(SERIOUS, [[part] for part in parts])
+    return found
+
+
+def open_sidebar(lab: LabHarness, page: Page) -> Locator:
+    """Open JupyterLab anew, with the sidebar."""
+    page.goto(f"{lab.url}/lab?token={LAB_TOKEN}&reset")
+    page.wait_for_function("window.jupyterapp?.restored.then(() => true)")
+    page.evaluate("window.jupyterapp.commands.execute('cts:show-jobs')")
+    found = page.locator(".cts-sidebar")
+    expect(found).to_be_visible(timeout=LONG)
+    return found
 
 
 def submit(

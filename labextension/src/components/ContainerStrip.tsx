@@ -1,9 +1,10 @@
-import { type KeyboardEvent, type MouseEvent, type ReactNode, useEffect, useRef, useState } from "react";
+import { type MouseEvent, type ReactNode, useEffect, useRef, useState } from "react";
 
 import type { Container } from "../api/types";
 import { type StripLayout, cellAt, describeContainer, layOut, nextOf } from "../rules/strip";
 import { type Mood, MOODS, moodOf } from "../rules/words";
 import { useTranslator } from "./context";
+import { onKeys } from "./keys";
 
 interface Props {
   containers: readonly Container[];
@@ -91,13 +92,6 @@ export function ContainerStrip({ containers, chosen, choose, open, summary }: Pr
       if (chosen !== null) open(chosen);
     },
   };
-  const onKeyDown = (event: KeyboardEvent): void => {
-    const act = event.ctrlKey || event.metaKey || event.altKey ? undefined : keys[event.key];
-    if (!act) return;
-    event.preventDefault();
-    event.stopPropagation();
-    act();
-  };
   const at = (event: MouseEvent): Container | undefined => {
     const { left, top } = event.currentTarget.getBoundingClientRect();
     const cell = cellAt(layout, count, event.clientX - left, event.clientY - top);
@@ -117,7 +111,7 @@ export function ContainerStrip({ containers, chosen, choose, open, summary }: Pr
         aria-valuenow={chosen ?? 0}
         aria-valuetext={text || summary}
         style={{ height: layout.rows * layout.rowHeight }}
-        onKeyDown={onKeyDown}
+        onKeyDown={onKeys(keys)}
         onMouseMove={(event) => {
           point(at(event)?.number ?? null);
         }}

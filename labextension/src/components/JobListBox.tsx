@@ -1,5 +1,5 @@
 import { useVirtualizer } from "@tanstack/react-virtual";
-import { type KeyboardEvent, type ReactNode, useEffect, useId, useMemo, useRef, useState } from "react";
+import { type ReactNode, useEffect, useId, useMemo, useRef, useState } from "react";
 
 import type { JobPreview } from "../api/types";
 import { type Grouping, type Item, arrange } from "../rules/groups";
@@ -9,6 +9,7 @@ import type { ListView } from "../store/list";
 import type { Reasons } from "../store/reasons";
 import { JobRow } from "./JobRow";
 import { useNow, useTranslator } from "./context";
+import { onKeys } from "./keys";
 
 const ROW_PX = 46;
 const GROUP_PX = 28;
@@ -125,13 +126,6 @@ export function JobListBox({ store, view, grouping, reasons, open, more, acts }:
     ...onJob("r", acts.resubmit),
     ...onJob("y", acts.copy),
   };
-  const onKeyDown = (event: KeyboardEvent): void => {
-    const act = event.ctrlKey || event.metaKey || event.altKey ? undefined : keys[event.key];
-    if (!act) return;
-    event.preventDefault();
-    event.stopPropagation();
-    act();
-  };
 
   return (
     <div
@@ -143,7 +137,7 @@ export function JobListBox({ store, view, grouping, reasons, open, more, acts }:
       aria-busy={view.isLoading}
       aria-activedescendant={chosen === null ? undefined : `${name}${chosen}`}
       data-lm-suppress-shortcuts="true"
-      onKeyDown={onKeyDown}
+      onKeyDown={onKeys(keys)}
     >
       <div role="presentation" style={{ height: rows.getTotalSize(), position: "relative" }}>
         {shown.map(({ index, start, key }) => {

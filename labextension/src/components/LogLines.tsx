@@ -1,19 +1,11 @@
 import { useVirtualizer } from "@tanstack/react-virtual";
-import {
-  type KeyboardEvent,
-  type ReactNode,
-  type RefObject,
-  memo,
-  useCallback,
-  useEffect,
-  useLayoutEffect,
-  useRef,
-} from "react";
+import { type ReactNode, type RefObject, memo, useCallback, useEffect, useLayoutEffect, useRef } from "react";
 
 import { rowAt, rowPlace, rowText } from "../rules/log";
 import { markSpans, spansOf } from "../rules/sgr";
 import type { LogReader, LogState } from "../store/log";
 import { useTranslator } from "./context";
+import { onKeys } from "./keys";
 
 const ROW_PX = 18;
 /** Rows beyond those in sight. */
@@ -116,13 +108,6 @@ export function LogLines({
     log?.addEventListener("scroll", listener, { capture: true, passive: true });
     return () => log?.removeEventListener("scroll", listener, { capture: true });
   }, [frame]);
-  const onKeyDown = (event: KeyboardEvent): void => {
-    const act = event.ctrlKey || event.metaKey || event.altKey ? undefined : actions[event.key];
-    if (!act) return;
-    event.preventDefault();
-    event.stopPropagation();
-    act();
-  };
   const shown = lines.getVirtualItems();
   return (
     // eslint-disable-next-line jsx-a11y/no-noninteractive-element-interactions -- keys of what scrolls; buttons do the same
@@ -133,7 +118,7 @@ export function LogLines({
       role="region"
       tabIndex={0}
       aria-label={tr.__("Log")}
-      onKeyDown={onKeyDown}
+      onKeyDown={onKeys(actions)}
     >
       <div style={{ height: lines.getTotalSize() }}>
         <div className="cts-log-lines" style={{ transform: `translateY(${shown[0]?.start ?? 0}px)` }}>

@@ -1,23 +1,15 @@
 // Reads the part of a long body that is kept.
 
-import { join } from "../rules/bytes";
+import { collect, join } from "../rules/bytes";
 import type { Bytes } from "./port";
 
 export async function readFirst(
   body: ReadableStream<Uint8Array>,
   limit: number,
 ): Promise<Omit<Bytes, "header">> {
-  const reader = body.getReader();
   const pieces: Uint8Array[] = [];
-  let length = 0;
-  while (length <= limit) {
-    const { done, value } = await reader.read();
-    if (done) return { bytes: join(pieces), isWhole: true };
-    pieces.push(value);
-    length += value.length;
-  }
-  await reader.cancel();
-  return { bytes: join(pieces).slice(0, limit), isWhole: false };
+  const isWhole = await collect(body, limit, pieces);
+  return { bytes: join(pieces).slice(0, limit), isWhole };
 }
 
 export async function readLast(

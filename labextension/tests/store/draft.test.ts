@@ -1,27 +1,12 @@
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
 
-import { EMPTY_DRAFT, type Draft, toDraft } from "../../src/rules/spec";
+import { EMPTY_DRAFT, type Draft } from "../../src/rules/spec";
 import { ServiceError } from "../../src/service/errors";
 import { CHECK_MS, DraftStore, MAX_SAVED, REFRESH_MS, RETRY_MS, readSaved } from "../../src/store/draft";
 import { preview } from "../jobs";
 import { offer } from "../service/catalogue";
 import { ScriptedService } from "../service/scripted";
-
-const CHECK = "POST jobs/check?all=true&containers=0";
-const CHECKED = {
-  containers: [],
-  input_file_count: 2,
-  input_bytes: 20,
-  cpu_hours: 1,
-  warnings: [],
-  problems: [],
-};
-const GOOD = toDraft({
-  image: "host/tool:latest",
-  cluster: "local",
-  input_files: ["data/in/a", "data/in/b"],
-  output_dir: "data/out/",
-});
+import { CHECK, CHECKED, GOOD } from "./drafts";
 
 let service: ScriptedService;
 beforeEach(() => {

@@ -3,7 +3,7 @@ import axe from "axe-core";
 import { beforeEach, describe, expect, it, vi } from "vitest";
 
 import { Panel } from "../../../src/components/form/Panel";
-import { type Draft, EMPTY_DRAFT, toDraft, toSubmission } from "../../../src/rules/spec";
+import { type Draft, EMPTY_DRAFT, toSubmission } from "../../../src/rules/spec";
 import { ServiceError } from "../../../src/service/errors";
 import { EventStream } from "../../../src/service/stream";
 import { DraftStore } from "../../../src/store/draft";
@@ -11,23 +11,9 @@ import { JobStore } from "../../../src/store/jobs";
 import { preview } from "../../jobs";
 import { IMAGE, SITE, offer } from "../../service/catalogue";
 import { ScriptedService } from "../../service/scripted";
+import { CHECK, CHECKED, GOOD } from "../../store/drafts";
 
 const EVIL = '<img src=x onerror="window.hacked=1">';
-const CHECK = "POST jobs/check?all=true&containers=0";
-const CHECKED = {
-  containers: [],
-  input_file_count: 2,
-  input_bytes: 20,
-  cpu_hours: 1,
-  warnings: [],
-  problems: [],
-};
-const GOOD = toDraft({
-  image: "host/tool:latest",
-  cluster: "local",
-  input_files: ["data/in/a", "data/in/b"],
-  output_dir: "data/out/",
-});
 
 // A form is large, and a machine that tests may be busy.
 vi.setConfig({ testTimeout: 30_000 });

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-import pytest
-
 from cts_core.model.job import NERSCDetails
-from cts_core.sites.jaws import follow
 from cts_core.sites.jaws.follow import Begun, Followed
 from cts_core.sites.jaws.layout import Attempt, Step
 from cts_core.sites.jaws.look import SeenFolder
@@ -15,30 +12,17 @@ from cts_core.sites.jaws.results import StepEnd
 from cts_core.sites.jaws.steps import DeployedStep, Next, SeenAttempt, decide
 from cts_core.states import JobState
 from tests.harness.factories import make_job_record
+from tests.harness.monotonic_clock import MonotonicClock
 
 FIRST = Attempt(Step.DOWNLOAD, 1)
 S = JobState
-
-
-class Clock:
-    now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(follow, "time", clock)
-    return clock
 
 
 def _follow(**changes: object) -> Followed:
     return Followed(make_job_record().model_copy(update=changes), "/folder")
 
 
-def test_command_is_sent_again_later_and_later(clock: Clock):
+def test_command_is_sent_again_later_and_later(clock: MonotonicClock):
     begun = Begun()
     assert Step.DOWNLOAD not in begun
     waits = []
@@ -54,7 +38,7 @@ def test_command_is_sent_again_later_and_later(clock: Clock):
     assert Step.DOWNLOAD in begun
 
 
-def test_run_is_asked_for_less_and_less_often(clock: Clock):
+def test_run_is_asked_for_less_and_less_often(clock: MonotonicClock):
     followed = _follow()
     waits = []
     for _ in range(6):
@@ -104,7 +88,7 @@ def test_job_that_others_may_have_submitted_is_looked_for():
     assert decide(S.JOB_SUBMITTING, None, seen).next is Next.SUBMIT
 
 
-def test_task_that_goes_on_is_waited_for_some_time(clock: Clock):
+def test_task_that_goes_on_is_waited_for_some_time(clock: MonotonicClock):
     followed = _follow()
     followed.running[Step.DOWNLOAD] = clock.now + 60
     seen = followed.seen(S.DOWNLOAD_SUBMITTED, SeenFolder())

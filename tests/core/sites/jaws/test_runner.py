@@ -22,7 +22,6 @@ from cts_core.model.record import JobRecord
 from cts_core.model.site import SiteName
 from cts_core.object_paths import ObjectPath
 from cts_core.objects.store import ChecksumState, StoredObject
-from cts_core.sites.jaws import follow
 from cts_core.sites.jaws.central import Run
 from cts_core.sites.jaws.facility import Facility
 from cts_core.sites.jaws.follow import MISSED_SECONDS, Followed
@@ -41,23 +40,10 @@ from cts_core.sites.jaws.steps import LOST_AFTER, Decision, Next, SeenAttempt
 from cts_core.states import JobState
 from tests.harness.factories import CRC, NOON, make_job_record, make_transition
 from tests.harness.jaws_vectors import LAYOUT
+from tests.harness.monotonic_clock import MonotonicClock
 
 SUM = Decision((), Next.SUM, attempt=1, run_id="7")
 OTHER_CRC = "AAAAAAAAAAA="
-
-
-class Clock:
-    now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(follow, "time", clock)
-    return clock
 
 
 class World:
@@ -121,7 +107,7 @@ async def _sum(world: World, followed: Followed) -> None:
 
 
 async def test_outputs_that_are_missing_are_waited_for_while_nersc_answers(
-    world: World, clock: Clock
+    world: World, clock: MonotonicClock
 ):
     # Its record was changed last long ago: NERSC may have been down since.
     followed = _follow()
@@ -134,7 +120,7 @@ async def test_outputs_that_are_missing_are_waited_for_while_nersc_answers(
         await _sum(world, followed)
 
 
-async def test_outputs_are_waited_for_anew_after_an_outage(world: World, clock: Clock):
+async def test_outputs_are_waited_for_anew_after_an_outage(world: World, clock: MonotonicClock):
     followed = _follow()
     for _ in range(3):
         with pytest.raises(UnavailableError):
@@ -143,7 +129,7 @@ async def test_outputs_are_waited_for_anew_after_an_outage(world: World, clock: 
 
 
 async def test_task_whose_helper_shows_nothing_is_waited_for_while_nersc_answers(
-    world: World, clock: Clock
+    world: World, clock: MonotonicClock
 ):
     followed = _follow(nersc_details=NERSCDetails(download_task_id=["1"]))
     runner = _runner(world)
