@@ -33,6 +33,8 @@ AXE = SOURCES / "node_modules" / "axe-core" / "axe.min.js"
 SERIOUS = """async parts => (await axe.run({include: parts})).violations
     .filter(({impact}) => ['serious', 'critical'].includes(impact))
     .map(({id, nodes}) => `${id}: ${nodes.map(({html}) => html).join(' ')}`)"""
+NEWS = "lab/user-settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
+"""JupyterLab's question whether it may fetch its news lies over what it shows; this answers it."""
 NO_SPLASH = "() => !document.querySelector('#jupyterlab-splash')"
 LIGHT, DARK = "JupyterLab Light", "JupyterLab Dark"
 LONG = 60_000
@@ -129,6 +131,9 @@ class LabHarness:
         env |= {"IPYTHONDIR": str(self.folder / "ipython"), "CTS_LOCAL__CPUS": "2", **self.environ}
         work = self.folder / "work"
         work.mkdir(exist_ok=True)
+        news = self.folder / "config" / NEWS
+        news.parent.mkdir(parents=True, exist_ok=True)
+        news.write_text('{"fetchNews": "false"}')
         with (self.folder / "lab.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [
