@@ -6,7 +6,8 @@ import { asServiceError } from "../service/errors";
 import type { IService } from "../service/port";
 import type { EventStream, StreamListener, StreamStatus } from "../service/stream";
 
-const EVENTS_MS = 1_000;
+/** One request at most in so long, however fast events come. */
+const EVENTS_MS = 500;
 
 export class LiveCount implements StreamListener {
   live = 0;
@@ -29,6 +30,7 @@ export class LiveCount implements StreamListener {
   stop(): void {
     this.stream.remove(this);
     clearTimeout(this.timer);
+    this.timer = undefined;
   }
 
   onTransition(): void {
@@ -48,8 +50,10 @@ export class LiveCount implements StreamListener {
   }
 
   private soon(): void {
-    clearTimeout(this.timer);
-    this.timer = setTimeout(() => void this.load(), EVENTS_MS);
+    this.timer ??= setTimeout(() => {
+      this.timer = undefined;
+      void this.load();
+    }, EVENTS_MS);
   }
 
   private async load(): Promise<void> {

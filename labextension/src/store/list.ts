@@ -15,6 +15,7 @@ const HEAD = 50;
 /** Jobs that are kept; the service finds older ones by a search. */
 export const MAX_JOBS = 10_000;
 const TYPING_MS = 250;
+/** One request at most in so long, however fast events come. */
 const EVENTS_MS = 500;
 /** What a person types, letter by letter. */
 const TYPED = ["text", "image", "label"] as const;
@@ -68,6 +69,7 @@ export class JobList extends Observable<ListView> implements StreamListener {
     this.request.abort();
     clearTimeout(this.reloading);
     clearTimeout(this.refreshing);
+    this.refreshing = undefined;
   }
 
   /** Lists the jobs that a filter lets through; a text once a person has typed it. */
@@ -159,8 +161,8 @@ export class JobList extends Observable<ListView> implements StreamListener {
   }
 
   private refreshSoon(): void {
-    clearTimeout(this.refreshing);
-    this.refreshing = setTimeout(() => {
+    this.refreshing ??= setTimeout(() => {
+      this.refreshing = undefined;
       void this.refreshHead();
     }, EVENTS_MS);
   }

@@ -41,6 +41,16 @@ it("asks for a job that it does not know, and for what an end tells", async () =
   expect(list.view.jobs.find(({ id }) => id === "b")?.error).toBe("why");
 });
 
+it("asks for what events tell also while they do not pause", async () => {
+  await start();
+  service.answers.set("jobs", { jobs: [preview({ id: "new" })] });
+  const events = setInterval(() => {
+    list.onTransition({ job_id: "x", state: "created", time: "2026-01-02T03:05:00Z", trans_id: "1" });
+  }, 50);
+  await vi.waitUntil(() => ids().includes("new"));
+  clearInterval(events);
+});
+
 it("asks the service for what is searched and chosen", async () => {
   await start();
   list.setFilter({ text: "checkm", moods: ["failed", "done"], label: "ana=c2", site: "kbase" });
