@@ -166,7 +166,7 @@ async def test_start_is_idempotent(harness: SiteHarness, tmp_path: Path) -> None
     assert ran.read_text() == "x\n" * 2
 
 
-@everywhere
+# A site at another facility learns of changes when it is polled, and wakes the engine for what it is told.
 async def test_on_change_is_called_for_every_change(harness: SiteHarness) -> None:
     job = await harness.start("true")
     await harness.poll()
