@@ -54,17 +54,28 @@ def helper(
 
 def prepare_dtn(group: str, code: str) -> str:
     """Return the command that makes our folders, and tells ``$SCRATCH`` and whether the helper's code is missing."""
+    plans = f'"$SCRATCH"/{SERVICE}/{group}/plans'
     return (
-        f'{_DTN}set -e\ntest -n "$SCRATCH"\numask 077\nmkdir -p "$SCRATCH"/{SERVICE}/{group}/plans\n'
+        f'{_DTN}set -e\ntest -n "$SCRATCH"\numask 077\nmkdir -p {plans}\nchmod 700 {plans}\n'
         f"umask 022\nmkdir -p {shlex.quote(code.rpartition('/')[0])}\n"
         f'test -d {shlex.quote(code)} || echo "{_MISSING}"\necho "{_SCRATCH}$SCRATCH"\n'
     )
 
 
-def prepare_perlmutter(config: str) -> str:
-    """Return the command that makes the config of JAWS's client, for its owner alone, and tells ``$SCRATCH``."""
-    path = f"~/{shlex.quote(config)}"
-    return f'set -e\numask 077\ntouch {path}\nchmod 600 {path}\necho "{_SCRATCH}$SCRATCH"\n'
+def prepare_perlmutter(folder: str) -> str:
+    """Return the command that makes a folder below the home for its owner alone, empties it of what is old, and tells ``$SCRATCH``."""
+    path = f"~/{shlex.quote(folder)}"
+    return (
+        f"set -e\numask 077\nmkdir -p {path}\nchmod 700 {path}\n"
+        f"find {path} -type f -mmin +60 -delete\n"
+        f'echo "{_SCRATCH}$SCRATCH"\n'
+    )
+
+
+def place_for_owner(uploaded: str, path: str) -> str:
+    """Return the command that puts an uploaded file, whole and for its owner alone, where it belongs; both are below the home."""
+    uploaded, path = (f"~/{shlex.quote(name)}" for name in (uploaded, path))
+    return f"set -e\nchmod 600 {uploaded}\nmv -fT {uploaded} {path}\n"
 
 
 _LOOK = """\

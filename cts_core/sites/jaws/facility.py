@@ -181,22 +181,36 @@ class Facility:
 
     async def _prepare_once(self) -> None:
         await self.connect()
-        setup, code = self.setup, self._code_folder
-        told = await self.command(Machine.DTNS, commands.prepare_dtn(setup.group, code))
+        scratch = {
+            Machine.DTNS: await self._prepare_dtn(),
+            Machine.PERLMUTTER: await self._prepare_perlmutter(),
+        }
+        await self.check_token()
+        self._layout = replace(self._paths, scratch=scratch)
+
+    async def _prepare_dtn(self) -> str:
+        """Make our folders, have the helper's code in its place, and return ``$SCRATCH``."""
+        code = self._code_folder
+        told = await self.command(Machine.DTNS, commands.prepare_dtn(self.setup.group, code))
         if commands.is_code_missing(told):
             archive = f"{code}.{uuid.uuid4().hex}.tgz"
             await self.sfapi.upload(Machine.DTNS, archive, self._archive)
             await self.command(Machine.DTNS, commands.unpack_code(archive, code))
-        config = self._paths.jaws_config
-        told_there = await self.command(Machine.PERLMUTTER, commands.prepare_perlmutter(config))
+        return commands.scratch_in(told)
+
+    async def _prepare_perlmutter(self) -> str:
+        """Place the config of JAWS's client, and return ``$SCRATCH``.
+
+        An upload has whatever mode NERSC gives it: the token is uploaded into a folder that nobody else can enter.
+        """
+        setup, folder = self.setup, self._paths.private
+        told = await self.command(Machine.PERLMUTTER, commands.prepare_perlmutter(folder))
         content = commands.jaws_config(setup.jaws_token.get_secret_value(), setup.jaws_group)
-        await self.sfapi.upload(Machine.PERLMUTTER, config, content)
-        await self.check_token()
-        scratch = {
-            Machine.DTNS: commands.scratch_in(told),
-            Machine.PERLMUTTER: commands.scratch_in(told_there),
-        }
-        self._layout = replace(self._paths, scratch=scratch)
+        uploaded = f"{folder}/{uuid.uuid4().hex}"
+        await self.sfapi.upload(Machine.PERLMUTTER, uploaded, content)
+        place = commands.place_for_owner(uploaded, self._paths.jaws_config)
+        await self.command(Machine.PERLMUTTER, place)
+        return commands.scratch_in(told)
 
     async def check_token(self) -> None:
         """Raise JAWSError unless the token of JAWS is of the user that the settings name."""

@@ -187,6 +187,11 @@ class Layout:
         """The config of JAWS's client on Perlmutter, below the user's home."""
         return f"jaws_cts_{self.group}.conf"
 
+    @property
+    def private(self) -> str:
+        """The folder below the user's home, for its owner alone, through which files with secrets are uploaded."""
+        return f".jaws_cts_{self.group}"
+
 
 def cache_entry(cache: str, crc64nvme: str) -> str:
     """Return the path of the content with this checksum below a cache."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import tarfile
 from pathlib import Path
@@ -27,10 +28,11 @@ def _run(command: str, folder: Path, **environment: str) -> subprocess.Completed
 def test_folders_are_made_and_the_code_is_put_there_once(tmp_path: Path):
     code = f"{tmp_path}/code/1234/prod"
     prepare = commands.prepare_dtn("prod", code)
+    plans = tmp_path / "scratch" / "cdm_task_service" / "prod" / "plans"
+    plans.mkdir(0o755, parents=True)
     told = _run(prepare, tmp_path, SCRATCH=str(tmp_path / "scratch"))
     assert commands.scratch_in(told.stdout) == str(tmp_path / "scratch")
     assert commands.is_code_missing(told.stdout)
-    plans = tmp_path / "scratch" / "cdm_task_service" / "prod" / "plans"
     assert plans.stat().st_mode & 0o777 == 0o700
     for _ in range(2):
         archive = tmp_path / "code" / "x.tgz"
@@ -50,9 +52,23 @@ def test_machine_without_scratch_is_refused(tmp_path: Path):
 
 
 def test_config_of_jaws_is_for_its_owner_alone(tmp_path: Path):
-    told = _run(commands.prepare_perlmutter("jaws.conf"), tmp_path, SCRATCH="/pscratch/x")
+    private, config = tmp_path / "private", tmp_path / "jaws.conf"
+    private.mkdir()
+    private.chmod(0o755)
+    left = private / "left by a server that was killed"
+    left.touch()
+    os.utime(left, (1, 1))
+    told = _run(commands.prepare_perlmutter("private"), tmp_path, SCRATCH="/pscratch/x")
     assert commands.scratch_in(told.stdout) == "/pscratch/x"
-    assert (tmp_path / "jaws.conf").stat().st_mode & 0o777 == 0o600
+    assert private.stat().st_mode & 0o777 == 0o700
+    assert not left.exists()
+    (private / "new").write_text("new")
+    (private / "new").chmod(0o644)
+    config.write_text("old")
+    assert _run(commands.place_for_owner("private/new", "jaws.conf"), tmp_path).returncode == 0
+    assert config.read_text() == "new"
+    assert config.stat().st_mode & 0o777 == 0o600
+    assert not list(private.iterdir())
     assert commands.jaws_config("jt", "kbase").decode() == LEFT["jaws config file"]
 
 

@@ -16,7 +16,7 @@ from cts_core.errors import ConfigError, UnavailableError
 from cts_core.model.site import SiteName
 from cts_core.sites.jaws.facility import Facility
 from cts_core.sites.jaws.layout import Machine
-from cts_core.sites.jaws.sfapi import CommandError, PublicSFAPI
+from cts_core.sites.jaws.sfapi import SFAPI, CommandError, PublicSFAPI
 from tests.harness.engine import TIMEOUT_SECONDS
 from tests.harness.jaws_clients import write_key
 from tests.harness.jaws_site import JAWSWorld, hurry
@@ -78,6 +78,33 @@ async def test_helper_and_config_are_put_there(world: JAWSWorld):
     config = nersc.place(LAYOUT.jaws_config)
     assert config.read_text() == LEFT["jaws config file"].replace("jt", world.sites.jaws.token)
     assert config.stat().st_mode & 0o777 == 0o600
+
+
+async def test_token_is_never_in_a_file_that_others_can_read(
+    world: JAWSWorld, monkeypatch: pytest.MonkeyPatch
+):
+    nersc = world.sites.nersc
+    token = world.sites.jaws.token
+    exposed: list[Path] = []
+    upload = SFAPI.upload
+
+    async def upload_anew(sfapi: SFAPI, machine: Machine, path: str, content: bytes) -> None:
+        # NERSC may replace a file that is there, whatever its mode was.
+        nersc.place(path).unlink(missing_ok=True)
+        await upload(sfapi, machine, path, content)
+        place = nersc.place(path)
+        place.chmod(0o644)
+        if token.encode() in content and place.parent.stat().st_mode & 0o077:
+            exposed.append(place)
+
+    monkeypatch.setattr(SFAPI, "upload", upload_anew)
+    async with _open(world) as facility:
+        await _until(facility, None)
+    assert not exposed
+    config = nersc.place(LAYOUT.jaws_config)
+    assert token in config.read_text()
+    assert config.stat().st_mode & 0o777 == 0o600
+    assert not list(nersc.place(LAYOUT.private).iterdir())
 
 
 async def test_sites_are_prepared_once_everything_is_right(world: JAWSWorld):
