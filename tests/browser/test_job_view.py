@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.harness.browser import DARK, LAB_TOKEN, LIGHT, LONG, LabHarness, set_theme
+from tests.harness.browser import DARK, LAB_TOKEN, LIGHT, LONG, LabHarness, expect_state, set_theme
 from tests.harness.paths import FAIL_SOME, WRITE_LINES
 
 OUTPUT = {
@@ -160,3 +160,19 @@ def test_a_failed_job_by_its_strip_table_and_outputs(lab, view, page, shot):
     page.wait_for_timeout(200)
     assert shown.evaluate("e => e.scrollWidth <= e.clientWidth + 1")
     shot("job-view-320", shown)
+
+
+def test_states_are_told_apart_in_forced_colors(lab, view, page, shot):
+    shown = view(submit(lab, "forced", ["3", "/dev/null"]))
+    expect_state(shown, "Done")
+    page.emulate_media(forced_colors="active")
+    try:
+        page.evaluate("() => new Promise(requestAnimationFrame)")
+        paper = shown.evaluate("e => getComputedStyle(e).backgroundColor")
+        bars = shown.locator(".cts-bar span")
+        assert bars.count() > 1
+        for bar in bars.all():
+            assert bar.evaluate("e => getComputedStyle(e).backgroundColor") != paper
+        shot("job-view-forced", shown)
+    finally:
+        page.emulate_media(forced_colors="none")
