@@ -19,6 +19,8 @@ _STATES: Mapping[str, Mapping[str, str | bool]] = json.loads(
 STATE_WORDS: Mapping[str, str] = {state: str(entry["words"]) for state, entry in _STATES.items()}
 """The words that each state is shown by. Services may have states that are not listed."""
 
+SHORT_ID_LENGTH = 8
+"""The least of a job's id that names it, and as much as is shown."""
 WAITING = frozenset(
     JobState(state) for state, entry in _STATES.items() if entry["mood"] == "waiting"
 )
@@ -217,7 +219,7 @@ def natural_key(name: str) -> list[tuple[int, str]]:
 
 def short_id(job_id: str) -> str:
     """Return the beginning of a job's id, by which people tell jobs apart."""
-    return job_id[:8]
+    return job_id[:SHORT_ID_LENGTH]
 
 
 def join_names(names: Sequence[str]) -> str:

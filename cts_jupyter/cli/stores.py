@@ -11,14 +11,14 @@ from cts_core.config import host
 from cts_core.config.load import load_settings
 from cts_core.model.record import AuditEntry, JobQuery
 from cts_jupyter.cli.output import CommandError
+from cts_jupyter.formatting import SHORT_ID_LENGTH
 
 if TYPE_CHECKING:
     from cts_core.config.settings import Settings
     from cts_core.records.store import RecordStore
 
 _ID_LENGTH = 36
-_SHORT_LENGTH = 8
-"""The length of an id as it is printed, and the least of it that names a job."""
+"""The length of a whole id."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Stores:
 
     async def find_job_id(self, reference: str) -> str:
         """Return the full id of the job whose id is ``reference`` or begins so. Raises CommandError if it may be several."""
-        if not _SHORT_LENGTH <= len(reference) < _ID_LENGTH:
+        if not SHORT_ID_LENGTH <= len(reference) < _ID_LENGTH:
             return reference
         page = await self.store.list_jobs(JobQuery(text=reference))
         matching = [job.id for job in page.jobs if job.id.startswith(reference)]
