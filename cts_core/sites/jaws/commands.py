@@ -25,12 +25,17 @@ _JAWS = """\
 module use /global/cfs/projectdirs/kbase/jaws/modulefiles
 module load jaws
 """
-_MAIN = (
-    "import sys; sys.path.insert(0, sys.argv.pop(1)); from cts_core.worker.nersc import main; "
-    "sys.exit(main(sys.argv[1:]))"
-)
-_SCRATCH = "scratch="
 _MISSING = "code is missing"
+_MAIN = f"""\
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+try:
+    from cts_core.worker.nersc import main
+except ImportError as e:
+    sys.exit(f"{{e}}\\n{_MISSING}")
+sys.exit(main(sys.argv[1:]))
+"""
+_SCRATCH = "scratch="
 
 
 def helper(
@@ -119,11 +124,13 @@ def is_code_missing(output: str) -> bool:
 
 
 def unpack_code(archive: str, code: str) -> str:
-    """Return the command that puts the helper's code into its folder, whole, unless another server was faster."""
+    """Return the command that puts the helper's code into its folder: whole, or those of its files that are gone."""
     archive, code = shlex.quote(archive), shlex.quote(code)
     return (
         f"{_DTN}set -e\nnew=$(mktemp -d {code}.XXXXXXXX)\nchmod 755 $new\ntar -xzf {archive} -C $new\n"
-        f"mv -T $new {code} || {{ rm -rf $new; test -d {code}; }}\nrm -f {archive}\n"
+        f"if ! mv -T $new {code}; then\n  rm -rf $new\n  test -d {code}\n"
+        # What is there may be in use, also by another server that was faster: it is the same, as the folder is named by its hash.
+        f"  tar -xzf {archive} -C {code} --skip-old-files\nfi\nrm -f {archive}\n"
     )
 
 

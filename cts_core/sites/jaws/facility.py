@@ -10,9 +10,11 @@ import hashlib
 import itertools
 import json
 import logging
+import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,7 +32,15 @@ from cts_core.sites.jaws.look import LOOK_SECONDS, Lookout
 from cts_core.sites.jaws.outages import Availability, Outage
 from cts_core.sites.jaws.pace import Pace
 from cts_core.sites.jaws.setup import JAWSSetup
-from cts_core.sites.jaws.sfapi import SFAPI, CommandError, PublicSFAPI, SFAPIError, Task, TaskState
+from cts_core.sites.jaws.sfapi import (
+    SFAPI,
+    CommandError,
+    NoSuchFolderError,
+    PublicSFAPI,
+    SFAPIError,
+    Task,
+    TaskState,
+)
 from cts_core.sites.jaws.transfers import Plan
 from cts_core.sites.jaws.watch import Watch
 from cts_core.sites.site import ClientInfo
@@ -50,6 +60,8 @@ COMMAND_SECONDS = 120.0
 """How long a short command may take, with its wait at NERSC."""
 _TASK_SECONDS = 1.0
 """Between two looks at a short command."""
+PLACE_SECONDS = 60.0
+"""Between two times that the same is placed again at NERSC."""
 _PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 """Between tries to prepare, in seconds; the last one from then on."""
 _CONNECTIONS = 8
@@ -129,6 +141,9 @@ class Facility:
         self._client: _Client | None = None
         self._layout: Layout | None = None
         self._problem = _UNPREPARED
+        self._placing = asyncio.Lock()
+        self._place_at: dict[str, float] = {}
+        """When something may be placed again that was placed again before."""
         self._users = 0
         self._tasks: list[asyncio.Task[None]] = []
         self._systems = Watch(self._ask_nersc, STATUS_SECONDS, _Systems(Availability(), {}))
@@ -188,11 +203,11 @@ class Facility:
         await self.check_token()
         self._layout = replace(self._paths, scratch=scratch)
 
-    async def _prepare_dtn(self) -> str:
+    async def _prepare_dtn(self, *, is_code_lost: bool = False) -> str:
         """Make our folders, have the helper's code in its place, and return ``$SCRATCH``."""
         code = self._code_folder
         told = await self.command(Machine.DTNS, commands.prepare_dtn(self.setup.group, code))
-        if commands.is_code_missing(told):
+        if is_code_lost or commands.is_code_missing(told):
             archive = f"{code}.{uuid.uuid4().hex}.tgz"
             await self.sfapi.upload(Machine.DTNS, archive, self._archive)
             await self.command(Machine.DTNS, commands.unpack_code(archive, code))
@@ -211,6 +226,15 @@ class Facility:
         place = commands.place_for_owner(uploaded, self._paths.jaws_config)
         await self.command(Machine.PERLMUTTER, place)
         return commands.scratch_in(told)
+
+    async def _place_again(self, what: str, place: Callable[[], Awaitable[object]]) -> None:
+        """Place what is gone at NERSC, or may be, at most once in a while: what does not help is not done for each job."""
+        async with self._placing:
+            if time.monotonic() < self._place_at.get(what, 0.0):
+                return
+            self._place_at[what] = time.monotonic() + PLACE_SECONDS
+            log.warning("Placing %s at NERSC again, which may have been removed", what)
+            await place()
 
     async def check_token(self) -> None:
         """Raise JAWSError unless the token of JAWS is of the user that the settings name."""
@@ -355,7 +379,15 @@ class Facility:
     ) -> Any:  # noqa: ANN401 - JSON
         """Return what the helper answers on a DTN. Raises as ``command`` does."""
         command = commands.helper(Machine.DTNS, self._code_folder, arguments, question=question)
-        answer = await self.command(Machine.DTNS, command)
+        try:
+            answer = await self.command(Machine.DTNS, command)
+        except CommandError as e:
+            if not commands.is_code_missing(str(e)):
+                raise
+            await self._place_again(
+                "the helper's code", partial(self._prepare_dtn, is_code_lost=True)
+            )
+            answer = await self.command(Machine.DTNS, command)
         try:
             # Whatever a machine tells at a login comes before it.
             return json.loads(answer.strip().rpartition("\n")[2])
@@ -376,7 +408,15 @@ class Facility:
         machine = Machine.PERLMUTTER if attempt.step is Step.SUBMIT else Machine.DTNS
         name = f"{uuid.uuid4().hex}.plan"
         content = await run_in_pool(_encode, plan)
-        await self.sfapi.upload(Machine.DTNS, f"{self.layout.plans()}/{name}", content)
+        path = f"{self.layout.plans()}/{name}"
+        if attempt.step is Step.SUBMIT and attempt.number > 1:
+            # JAWS's client may have refused the one before since its config is gone.
+            await self._place_again("the config of JAWS's client", self._prepare_perlmutter)
+        try:
+            await self.sfapi.upload(Machine.DTNS, path, content)
+        except NoSuchFolderError:
+            await self._place_again("the folder of plans", self._prepare_dtn)
+            await self.sfapi.upload(Machine.DTNS, path, content)
         words = [
             *("attempt", job_folder(machine), attempt.step.value, str(attempt.number)),
             f"{self.layout.plans(machine)}/{name}",

@@ -39,6 +39,10 @@ class NoSuchTaskError(SFAPIError):
     """NERSC says that it does not know a task (any more), or has no such call."""
 
 
+class NoSuchFolderError(SFAPIError):
+    """The folder that a file is to be uploaded into is not there."""
+
+
 class CommandError(Exception):
     """A command at NERSC failed; the message is what it said."""
 
@@ -176,7 +180,10 @@ class SFAPI(PublicSFAPI):
         answer = await self._ask(
             "PUT", _file("upload", machine, path), form.read(), form.headers["Content-Type"]
         )
-        _check_ok(_object(answer))
+        told = _object(answer)
+        if _GONE in _text(told.get("error")):
+            raise NoSuchFolderError(f"NERSC has no folder for a file: {told['error'][:_MAX_TEXT]}")
+        _check_ok(told)
 
     async def download(self, machine: Machine, path: str) -> bytes | None:
         """Return the content of a file; None if there is none."""

@@ -34,7 +34,7 @@ def test_folders_are_made_and_the_code_is_put_there_once(tmp_path: Path):
     assert commands.scratch_in(told.stdout) == str(tmp_path / "scratch")
     assert commands.is_code_missing(told.stdout)
     assert plans.stat().st_mode & 0o777 == 0o700
-    for _ in range(2):
+    for _ in range(3):
         archive = tmp_path / "code" / "x.tgz"
         with tarfile.open(archive, "w:gz") as tar:
             entry = tarfile.TarInfo("cts_core/x.py")
@@ -42,7 +42,8 @@ def test_folders_are_made_and_the_code_is_put_there_once(tmp_path: Path):
         assert _run(commands.unpack_code(str(archive), code), tmp_path).returncode == 0
         assert [p.name for p in (tmp_path / "code" / "1234").iterdir()] == ["prod"]
         assert not archive.exists()
-    assert (tmp_path / "code" / "1234" / "prod" / "cts_core" / "x.py").exists()
+        # What a purge takes comes back by the next.
+        (tmp_path / "code" / "1234" / "prod" / "cts_core" / "x.py").unlink()
     assert not commands.is_code_missing(_run(prepare, tmp_path, SCRATCH=str(tmp_path)).stdout)
 
 

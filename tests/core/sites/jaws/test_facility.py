@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator
+import shutil
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import pytest
 from cts_core.errors import ConfigError, UnavailableError
 from cts_core.model.site import SiteName
 from cts_core.sites.jaws.facility import Facility
-from cts_core.sites.jaws.layout import Machine
+from cts_core.sites.jaws.layout import Attempt, Kind, Machine, Step
 from cts_core.sites.jaws.sfapi import SFAPI, CommandError, PublicSFAPI
 from tests.harness.engine import TIMEOUT_SECONDS
 from tests.harness.jaws_clients import write_key
@@ -105,6 +107,59 @@ async def test_token_is_never_in_a_file_that_others_can_read(
     assert token in config.read_text()
     assert config.stat().st_mode & 0o777 == 0o600
     assert not list(nersc.place(LAYOUT.private).iterdir())
+
+
+def _remove_code(code: Path) -> None:
+    shutil.rmtree(code.parent)
+
+
+def _remove_module(code: Path) -> None:
+    (code / "cts_core" / "worker" / "links.py").unlink()
+
+
+@pytest.mark.parametrize("lose", [_remove_code, _remove_module])
+async def test_lost_helper_is_placed_again_by_the_next_question(
+    world: JAWSWorld, lose: Callable[[Path], None]
+):
+    question = {"folders": [], "names": "", "told": "", "plans": LAYOUT.plans()}
+    async with _open(world) as facility:
+        await _until(facility, None)
+        root = world.sites.nersc.place(LAYOUT.code_root)
+        (code,) = root.glob(f"*/{LAYOUT.group}")
+        lose(code)
+        assert await facility.ask_helper(["look"], question) == {}
+        # It is bounded: what is lost again at once waits.
+        lose(code)
+        with pytest.raises(CommandError, match="code is missing"):
+            await facility.ask_helper(["look"], question)
+
+
+async def test_step_begins_though_the_folder_of_plans_was_purged(world: JAWSWorld):
+    nersc = world.sites.nersc
+    plan = {"files": [], "insecure": False, "callback": "http://127.0.0.1:1/"}
+    async with _open(world) as facility:
+        await _until(facility, None)
+        shutil.rmtree(nersc.place(LAYOUT.plans()).parent)
+        attempt = Attempt(Step.DOWNLOAD, 1)
+        await facility.begin(partial(LAYOUT.job, "job"), attempt, plan)
+        assert nersc.place(LAYOUT.plans()).stat().st_mode & 0o777 == 0o700
+        end = nersc.place(LAYOUT.job("job")) / attempt.file(Kind.END)
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            while not end.exists():
+                await asyncio.sleep(0.05)
+        assert json.loads(end.read_text())["result"] == "success"
+
+
+async def test_config_that_is_gone_is_placed_before_a_job_is_submitted_again(world: JAWSWorld):
+    nersc = world.sites.nersc
+    config = nersc.place(LAYOUT.jaws_config)
+    async with _open(world) as facility:
+        await _until(facility, None)
+        config.unlink()
+        for number, is_there in ((1, False), (2, True)):
+            attempt = Attempt(Step.SUBMIT, number)
+            await facility.begin(partial(LAYOUT.job, "job"), attempt, {"some": "plan"})
+            assert config.exists() is is_there
 
 
 async def test_sites_are_prepared_once_everything_is_right(world: JAWSWorld):
