@@ -139,7 +139,8 @@ def test_container_from_inputs_to_outputs(
 def test_memory_that_a_program_needs(use: Use) -> None:
     result = use("dd if=/dev/zero of=/dev/null bs=150M count=60").run()
     assert result["state"] == "complete", result
-    assert 150 << 20 < result["max_anonymous_memory"] <= result["max_memory"] < 230 << 20
+    # The kernel counts pages in batches, one a cpu.
+    assert 149 << 20 < result["max_anonymous_memory"] <= result["max_memory"] < 230 << 20
 
 
 @every

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 
@@ -114,6 +115,9 @@ def test_advice_about_live_and_cancelled_jobs(shell, submit):
     watch, follow, cancel = (
         shell(f"%cts why {job.id}").splitlines()[-1].partition(": ")[2].split(", ")
     )
+    # A job that is cancelled before it runs has no logs.
+    while "err of" not in str(shell.run(f"%cts logs {job.id} -c 0 --err").value):
+        time.sleep(0.05)
     shell(cancel)
     shell(follow)
     assert "Cancelled" in str(shell.run(watch).error).title()
