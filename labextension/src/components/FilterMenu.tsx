@@ -15,14 +15,25 @@ interface Props {
   service: IService;
   filter: Filter;
   setFilter: (changes: Partial<Filter>) => void;
-  /** The jobs that are listed, whose images and labels are offered. */
+  /** Whether the list is of everybody's jobs, of which a user's may be chosen. */
+  hasUsers: boolean;
+  /** The jobs that are listed, whose images, labels and users are offered. */
   jobs: readonly JobPreview[];
   first: RefObject<HTMLInputElement>;
   close: () => void;
 }
 
-/** Which jobs are listed: by state, image, label, site and day. */
-export function FilterMenu({ id, service, filter, setFilter, jobs, first, close }: Props): ReactNode {
+/** Which jobs are listed: by user, state, image, label, site and day. */
+export function FilterMenu({
+  id,
+  service,
+  filter,
+  setFilter,
+  hasUsers,
+  jobs,
+  first,
+  close,
+}: Props): ReactNode {
   const tr = useTranslator();
   const sites = useSites(service, jobs);
   const images = offer(jobs.map(({ job_input: { image } }) => image));
@@ -66,6 +77,16 @@ export function FilterMenu({ id, service, filter, setFilter, jobs, first, close 
           </label>
         ))}
       </fieldset>
+      {hasUsers && (
+        <Typed
+          label={tr.__("User")}
+          value={filter.user}
+          offered={offer(jobs.map(({ user }) => user))}
+          set={(user) => {
+            setFilter({ user });
+          }}
+        />
+      )}
       <Typed
         label={tr.__("Image")}
         value={filter.image}

@@ -77,7 +77,8 @@ export function JobActions({ store, view, job, open, newJob }: Props): ReactNode
           say(isCopied ? tr.__("Copied") : id);
         }),
     },
-    ...texts.map(([kind, label]) => ({
+    // What a text is made of is for the job's owner.
+    ...(view.isOthers ? [] : texts).map(([kind, label]) => ({
       label,
       act: () => {
         show(kind);
@@ -88,7 +89,9 @@ export function JobActions({ store, view, job, open, newJob }: Props): ReactNode
   return (
     <div className="cts-actions">
       <div className="cts-controls">
-        {hasEnded(job.state) && <Menu label={tr.__("Resubmit ▾")} name={tr.__("Resubmit")} items={again} />}
+        {hasEnded(job.state) && !view.isOthers && (
+          <Menu label={tr.__("Resubmit ▾")} name={tr.__("Resubmit")} items={again} />
+        )}
         <Menu label="⋯" name={tr.__("More")} items={more} />
         {said && <span role="status">{said}</span>}
         {added !== null && open && (

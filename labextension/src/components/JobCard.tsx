@@ -164,7 +164,12 @@ function Loaded({
           {() => <OutputTable service={store.service} jobId={id} outputs={outputs} folder={folder} />}
         </Section>
       )}
-      {moodOf(state) !== "waiting" && (
+      {view.isOthers && (
+        <p className="cts-faint">
+          {tr.__("You see this job of another user as an admin. Its files and logs are for its owner.")}
+        </p>
+      )}
+      {moodOf(state) !== "waiting" && !view.isOthers && (
         <Section name={section("logs")} className="cts-logs" title={tr.__("Logs")}>
           {() => (
             <div ref={logs} className="cts-log-view">

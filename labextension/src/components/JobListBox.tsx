@@ -157,6 +157,7 @@ export function JobListBox({ store, view, grouping, reasons, open, more, acts }:
                 isChosen={item.key === chosen}
                 size={view.hasMore ? -1 : places.length}
                 now={now}
+                showsUser={view.isEverybodys}
                 reasons={reasons}
                 open={(id) => {
                   choose(id);
@@ -179,12 +180,13 @@ interface LineProps {
   /** The number of all rows; -1 if it is not known yet. */
   size: number;
   now: number;
+  showsUser: boolean;
   reasons: Reasons;
   open: (id: string) => void;
   unfold: (id: string, isOpen: boolean) => void;
 }
 
-function ItemLine({ item, id, isChosen, size, now, reasons, open, unfold }: LineProps): ReactNode {
+function ItemLine({ item, id, isChosen, size, now, showsUser, reasons, open, unfold }: LineProps): ReactNode {
   if (item.kind === "group") {
     return (
       <div className="cts-group" role="presentation">
@@ -210,6 +212,7 @@ function ItemLine({ item, id, isChosen, size, now, reasons, open, unfold }: Line
     >
       <JobRow
         job={item.job}
+        showsUser={showsUser}
         reasons={reasons}
         again={item.again}
         isOpen={item.isOpen}

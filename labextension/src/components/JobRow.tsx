@@ -17,6 +17,8 @@ import { useReason, useTranslator } from "./context";
 
 interface Props {
   job: JobPreview;
+  /** Whether to say whose job it is. */
+  showsUser: boolean;
   reasons: Reasons;
   /** Its resubmissions, newest first. */
   again: readonly JobPreview[];
@@ -28,14 +30,14 @@ interface Props {
 }
 
 /** A job in a list: what, how far, and where. */
-export function JobRow({ job, reasons, again, isOpen, toggle, now }: Props): ReactNode {
+export function JobRow({ job, showsUser, reasons, again, isOpen, toggle, now }: Props): ReactNode {
   const tr = useTranslator();
   const { job_input: request, containers: counts = {} } = job;
   const state = shownState(job.state, counts);
   const total = request.num_containers;
   const moods = countMoods(counts);
   const isLive = !hasEnded(job.state);
-  const facts = formatFacts(job, now, tr);
+  const facts = [...(showsUser ? [job.user] : []), formatFacts(job, now, tr)].join(" · ");
   const hasCounts = isLive && total > 1 && Object.keys(counts).length > 0;
   return (
     <div className="cts-row" data-mood={moodOf(state)}>
@@ -57,16 +59,17 @@ export function JobRow({ job, reasons, again, isOpen, toggle, now }: Props): Rea
       <div className="cts-faint" title={facts}>
         {facts}
       </div>
-      {job.state === "error" && <Reason job={job} reasons={reasons} />}
+      {job.state === "error" && <Reason job={job} reasons={reasons} isOwn={!showsUser} />}
       {again.length > 0 && <Again again={again} isOpen={isOpen} toggle={toggle} />}
     </div>
   );
 }
 
-function Reason({ job, reasons }: Pick<Props, "job" | "reasons">): ReactNode {
+function Reason({ job, reasons, isOwn }: Pick<Props, "job" | "reasons"> & { isOwn: boolean }): ReactNode {
   const tr = useTranslator();
   const reason = useReason(reasons, job, tr);
-  useEffect(() => reasons.want(job.id), [reasons, job.id]);
+  // Of others' jobs, the service tells no more than the list does.
+  useEffect(() => (isOwn ? reasons.want(job.id) : undefined), [reasons, job.id, isOwn]);
   return reason ? (
     <div className="cts-row-error" title={reason}>
       {reason}

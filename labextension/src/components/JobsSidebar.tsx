@@ -12,9 +12,9 @@ import type { JobList } from "../store/list";
 import { Reasons } from "../store/reasons";
 import { FilterMenu } from "./FilterMenu";
 import { JobListBox } from "./JobListBox";
-import { StreamLine } from "./StreamLine";
+import { StreamLine, formatStatus } from "./StreamLine";
 import { copyText } from "./clipboard";
-import { useList, useStatus, useTranslator } from "./context";
+import { useList, useTranslator } from "./context";
 
 /** A list that comes sooner than this shows nothing before it. */
 const PATIENCE_MS = 150;
@@ -31,11 +31,12 @@ interface Props {
   learn?: () => void;
 }
 
-/** The user's jobs, as they are now. */
+/** The user's jobs, or everybody's for an admin, as they are now. */
 export function JobsSidebar({ store, list, grouping, setGrouping, open, newJob, learn }: Props): ReactNode {
   const tr = useTranslator();
   const view = useList(list);
-  const status = useStatus(store);
+  const { status, isEverybodys } = view;
+  const admin = useAdmin(store);
   const box = useRef<HTMLInputElement>(null);
   const groupId = useId();
   const filters = countFilters(view.filter);
@@ -65,7 +66,8 @@ export function JobsSidebar({ store, list, grouping, setGrouping, open, newJob, 
       },
       ...(newJob && {
         resubmit: (job: JobPreview) => {
-          newJob(job.id);
+          // The request of another user's job is for its owner.
+          if (!isEverybodys || job.user === admin) newJob(job.id);
         },
       }),
       copy: (job: JobPreview) => {
@@ -74,7 +76,7 @@ export function JobsSidebar({ store, list, grouping, setGrouping, open, newJob, 
         });
       },
     }),
-    [newJob, tr],
+    [newJob, tr, isEverybodys, admin],
   );
   return (
     <div className="cts-sidebar">
@@ -85,7 +87,7 @@ export function JobsSidebar({ store, list, grouping, setGrouping, open, newJob, 
       <Away
         status={status}
         tryNow={() => {
-          store.stream.tryNow();
+          list.tryNow();
         }}
       />
       <div className="cts-new">
@@ -117,6 +119,19 @@ export function JobsSidebar({ store, list, grouping, setGrouping, open, newJob, 
           </select>
         </span>
       </div>
+      {admin !== null && (
+        <label className="cts-check">
+          <input
+            type="checkbox"
+            checked={isEverybodys}
+            onChange={(event) => {
+              list.setEverybodys(event.currentTarget.checked);
+            }}
+          />
+          {tr.__("Everybody's jobs")}
+        </label>
+      )}
+      {isEverybodys && status.state === "asking" && <p className="cts-faint">{formatStatus(status, tr)}</p>}
       <div className="cts-filters" role="search">
         <input
           ref={box}
@@ -149,6 +164,7 @@ export function JobsSidebar({ store, list, grouping, setGrouping, open, newJob, 
           setFilter={(changes) => {
             list.setFilter(changes);
           }}
+          hasUsers={isEverybodys}
           jobs={view.jobs}
           first={firstFilter}
           close={() => {
@@ -203,9 +219,11 @@ export function JobsSidebar({ store, list, grouping, setGrouping, open, newJob, 
       ) : (
         <div className="cts-empty">
           <p>
-            {newJob
-              ? tr.__("No jobs yet. New job opens a form; in a notebook, %%%%cts submit does the same.")
-              : tr.__("No jobs yet. In a notebook, %%%%cts submit makes one.")}
+            {isEverybodys
+              ? tr.__("Nobody has a job yet.")
+              : newJob
+                ? tr.__("No jobs yet. New job opens a form; in a notebook, %%%%cts submit does the same.")
+                : tr.__("No jobs yet. In a notebook, %%%%cts submit makes one.")}
           </p>
           {learn && (
             <button type="button" onClick={learn}>
@@ -216,6 +234,29 @@ export function JobsSidebar({ store, list, grouping, setGrouping, open, newJob, 
       )}
     </div>
   );
+}
+
+/** The name of an admin whom the service lists everybody's jobs for; null for any other user. */
+function useAdmin(store: JobStore): string | null {
+  const [admin, setAdmin] = useState<string | null>(null);
+  useEffect(() => {
+    let isGone = false;
+    const find = async (): Promise<void> => {
+      try {
+        const name = await store.admin();
+        const isListed = name !== null && (await store.service.knows("GET", "/admin/jobs"));
+        if (!isGone && isListed) setAdmin(name);
+      } catch (error) {
+        // The list says why the service does not answer.
+        asServiceError(error);
+      }
+    };
+    void find();
+    return () => {
+      isGone = true;
+    };
+  }, [store]);
+  return admin;
 }
 
 function nameGrouping(grouping: Grouping, tr: Translator): string {

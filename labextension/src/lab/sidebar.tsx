@@ -1,4 +1,4 @@
-// The sidebar with the user's jobs.
+// The sidebar with the user's jobs, or everybody's for an admin.
 
 import { ILayoutRestorer, type JupyterFrontEnd, type JupyterFrontEndPlugin } from "@jupyterlab/application";
 import { ICommandPalette } from "@jupyterlab/apputils";
@@ -28,8 +28,8 @@ class Sidebar extends ReactWidget {
     private readonly learn: () => void,
   ) {
     super();
-    const { service, stream } = cts.store;
-    this.list = new JobList(service, stream);
+    const { store } = cts;
+    this.list = new JobList(store.service, store.stream, () => store.everybodysStream);
     this.id = "cts-jobs";
     this.title.icon = jobsIcon;
     this.title.caption = cts.tr.__("CTS jobs");

@@ -1,4 +1,4 @@
-// Which of the user's jobs a list shows.
+// Which jobs a list shows.
 
 import type { JobPreview } from "../api/types";
 import type { Query } from "../service/port";
@@ -13,28 +13,41 @@ export interface Filter {
   /** ``key=value``. */
   readonly label: string;
   readonly site: string;
+  /** In a list of everybody's jobs. */
+  readonly user: string;
   /** Days such as ``2026-01-31``, in the browser's zone: updated then, or later, or earlier. */
   readonly from: string;
   readonly until: string;
 }
 
-export const ALL: Filter = { text: "", moods: [], image: "", label: "", site: "", from: "", until: "" };
+export const ALL: Filter = {
+  text: "",
+  moods: [],
+  image: "",
+  label: "",
+  site: "",
+  user: "",
+  from: "",
+  until: "",
+};
 
 const LABEL = /^[^=]+=/;
 
 /** The number of filters besides the text. */
-export function countFilters({ moods, image, label, site, from, until }: Filter): number {
-  return [moods.length > 0, image.trim(), label.trim(), site, from, until].filter(Boolean).length;
+export function countFilters({ moods, image, label, site, user, from, until }: Filter): number {
+  return [moods.length > 0, image.trim(), label.trim(), site, user.trim(), from, until].filter(Boolean)
+    .length;
 }
 
 /** The parameters of a request for the jobs; a label that is not typed to its end is not one yet. */
-export function toQuery({ text, moods, image, label, site, from, until }: Filter): Query {
+export function toQuery({ text, moods, image, label, site, user, from, until }: Filter): Query {
   return {
     text: text.trim() || undefined,
     state: moods.flatMap(statesOf),
     image: image.trim() || undefined,
     label: LABEL.test(label.trim()) ? label.trim() : undefined,
     cluster: site || undefined,
+    user: user.trim() || undefined,
     after: startOf(from)?.toISOString(),
     before: startOf(until, 1)?.toISOString(),
   };

@@ -91,8 +91,12 @@ export class KernelService implements IService {
     return { ...found, header: (name) => headers[name.toLowerCase()] ?? null };
   }
 
-  async events(after: string | undefined, signal: AbortSignal): Promise<ReadableStream<Uint8Array>> {
-    return (await this.open("events", { after }, signal)).body;
+  async events(
+    after: string | undefined,
+    signal: AbortSignal,
+    path = "events",
+  ): Promise<ReadableStream<Uint8Array>> {
+    return (await this.open(path, { after }, signal)).body;
   }
 
   private open(path: string, query: Query, signal?: AbortSignal): Promise<Opened> {

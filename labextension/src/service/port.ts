@@ -34,6 +34,6 @@ export interface IService {
   read(path: string, query: Query, extent: Extent): Promise<Bytes>;
   /** Whether the service has a path, such as ``/checksums/{checksums_id}``, with a parameter: an older one may lack it. */
   knows(method: string, path: string, parameter?: string): Promise<boolean>;
-  /** The body of a stream of events after a cursor. */
-  events(after: string | undefined, signal: AbortSignal): Promise<ReadableStream<Uint8Array>>;
+  /** The body of a stream of events after a cursor: of the user's jobs, or of those that `path` is for. */
+  events(after: string | undefined, signal: AbortSignal, path?: string): Promise<ReadableStream<Uint8Array>>;
 }

@@ -124,8 +124,12 @@ export class ServerService implements IService {
   }
 
   // Not queued: a stream would hold its place for ever.
-  async events(after: string | undefined, signal: AbortSignal): Promise<ReadableStream<Uint8Array>> {
-    return bodyOf(await this.send(this.url("events", { after }), { signal }));
+  async events(
+    after: string | undefined,
+    signal: AbortSignal,
+    path = "events",
+  ): Promise<ReadableStream<Uint8Array>> {
+    return bodyOf(await this.send(this.url(path, { after }), { signal }));
   }
 
   private async send(url: string, init: RequestInit): Promise<Response> {

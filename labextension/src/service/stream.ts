@@ -1,4 +1,4 @@
-// The events of the user's jobs: one stream for all tabs of a browser, of which one leads and tells the others.
+// The events of the user's jobs, or of everybody's: one stream for all tabs of a browser, of which one leads and tells the others.
 
 import type { ComputationState, JobState, TaskState } from "../api/types";
 import { ServiceError, asServiceError, isAbort } from "./errors";
@@ -61,6 +61,12 @@ export function browserTabs(root: string): Tabs {
   return locks ? { locks, channel: new BroadcastChannel(`cts ${root}`) } : {};
 }
 
+/** The events of everybody's jobs, for admins; where a service has none, its listeners ask now and then. */
+export function everybodysStream(service: IService): EventStream {
+  const path = "admin/events";
+  return new EventStream(service, browserTabs(`${service.root} ${path}`), path);
+}
+
 export const FIRST_RETRY_MS = 1_000;
 export const LAST_RETRY_MS = 30_000;
 /** One that has never answered did not start, as a rule, and will not without somebody's help. */
@@ -92,6 +98,7 @@ export class EventStream {
   constructor(
     private readonly service: IService,
     private readonly tabs: Tabs = browserTabs(service.root),
+    private readonly path = "events",
   ) {
     tabs.channel?.addEventListener("message", (event: MessageEvent<Message>) => {
       this.receive(event.data);
@@ -177,7 +184,7 @@ export class EventStream {
       return;
     }
     try {
-      await locks.request(`cts ${this.service.root}`, { signal }, () => this.keepOpen(signal));
+      await locks.request(`cts ${this.service.root} ${this.path}`, { signal }, () => this.keepOpen(signal));
     } catch (error) {
       if (!isAbort(error)) throw error;
     }
@@ -202,7 +209,7 @@ export class EventStream {
     this.heard = Date.now();
     let body: ReadableStream<Uint8Array>;
     try {
-      body = await this.service.events(this.cursor, either);
+      body = await this.service.events(this.cursor, either, this.path);
     } catch (error) {
       if (!signal.aborted) await this.refused(error);
       return false;

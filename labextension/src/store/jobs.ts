@@ -1,6 +1,7 @@
 // The jobs that a page shows, each as it is now: loaded once, then kept by events.
 
 import type {
+  AdminJobDetails,
   Container,
   Containers,
   Job,
@@ -12,6 +13,7 @@ import type {
   ResubmissionOutput,
   Root,
   Submitted,
+  WhoAmI,
   Why,
 } from "../api/types";
 import { decode } from "../rules/bytes";
@@ -21,6 +23,7 @@ import { ServiceError, asServiceError } from "../service/errors";
 import { newKey } from "../service/key";
 import type { IService } from "../service/port";
 import type { EventStream, Progress, StreamListener, StreamStatus, Transition } from "../service/stream";
+import { everybodysStream } from "../service/stream";
 import { Recent } from "./recent";
 
 /** The number of jobs that are kept while nothing shows them. */
@@ -45,6 +48,8 @@ export interface Outputs {
 /** A job as it is known; a new object at each change. */
 export interface JobView {
   readonly job: JobPreview | null;
+  /** Whether it is another user's, read as an admin. */
+  readonly isOthers: boolean;
   readonly counts: Counts;
   readonly containers: readonly Container[];
   readonly outputs: Outputs | null;
@@ -58,6 +63,7 @@ export interface JobView {
 
 const UNKNOWN: JobView = {
   job: null,
+  isOthers: false,
   counts: {},
   containers: [],
   outputs: null,
@@ -91,8 +97,10 @@ export class JobStore implements StreamListener {
   /** By job and changes: a component that is made anew sends the same request. */
   private readonly resubmissions = new Recent<string, Resubmission>(MAX_RESUBMITTED);
   private readonly onStatusCallbacks = new Set<() => void>();
-  private isListening = false;
+  private readonly followed = new Set<EventStream>();
   private identity: Promise<string | undefined> | null = null;
+  private person: Promise<WhoAmI> | null = null;
+  private everybodys: EventStream | null = null;
 
   constructor(
     readonly service: IService,
@@ -118,6 +126,21 @@ export class JobStore implements StreamListener {
       },
     );
     return this.identity;
+  }
+
+  /** The name of the user if they are an admin, else null. Rejects with ServiceError. */
+  async admin(): Promise<string | null> {
+    this.person ??= this.service.get<WhoAmI>("whoami").catch((error: unknown) => {
+      this.person = null;
+      throw error;
+    });
+    const { user, roles } = await this.person;
+    return roles.includes("full_admin") ? user : null;
+  }
+
+  /** The events of everybody's jobs, of which an admin alone is told. */
+  get everybodysStream(): EventStream {
+    return (this.everybodys ??= everybodysStream(this.service));
   }
 
   view(id: string): JobView {
@@ -177,7 +200,8 @@ export class JobStore implements StreamListener {
   /** Cancels a job. Rejects with ServiceError; a job that has ended meanwhile is none. */
   async cancel(id: string): Promise<void> {
     try {
-      await this.service.put(`jobs/${encodeURIComponent(id)}/cancel`);
+      const path = `jobs/${encodeURIComponent(id)}/cancel`;
+      await this.orAsAdmin(this.service.put(path), () => this.service.put(`admin/${path}`));
     } catch (error) {
       if (!asServiceError(error).isUnknown) throw error;
     } finally {
@@ -257,28 +281,66 @@ export class JobStore implements StreamListener {
 
   /** Listens to events while a job is shown that has not ended, or that cannot be loaded now. */
   private listen(): void {
-    const isWanted = [...this.watched.values()].some(({ view }) => !isFinal(view) && !view.error?.isUnknown);
-    if (isWanted === this.isListening) return;
-    this.isListening = isWanted;
-    if (isWanted) this.stream.add(this);
-    else this.stream.remove(this);
+    const views = [...this.watched.values()].map(({ view }) => view);
+    const live = views.filter((view) => !isFinal(view) && !view.error?.isUnknown);
+    const wanted = new Set(live.map(({ isOthers }) => (isOthers ? this.everybodysStream : this.stream)));
+    // A stream calls back while it is added.
+    for (const stream of [...this.followed].filter((one) => !wanted.has(one))) {
+      this.followed.delete(stream);
+      stream.remove(this);
+    }
+    for (const stream of [...wanted].filter((one) => !this.followed.has(one))) {
+      this.followed.add(stream);
+      stream.add(this);
+    }
+  }
+
+  /** Whether the user is known to be an admin. */
+  private async isAdmin(): Promise<boolean> {
+    try {
+      return (await this.admin()) !== null;
+    } catch (error) {
+      asServiceError(error);
+      return false;
+    }
+  }
+
+  /** What a user's own route answers; where it refuses the job of another, what the admins' answers an admin. */
+  private async orAsAdmin<T>(own: Promise<T>, others: () => Promise<T>): Promise<T> {
+    try {
+      return await own;
+    } catch (error) {
+      if (asServiceError(error).status !== 403 || !(await this.isAdmin())) throw error;
+      return others();
+    }
   }
 
   private async load(id: string, entry: Watched): Promise<void> {
     const path = `jobs/${encodeURIComponent(id)}`;
     try {
       // A service that does not know the parameter answers the whole job.
-      const job = await this.service.get<JobPreview & Pick<Job, "outputs">>(path, { files: false });
-      const needsContainers = job.job_input.num_containers > 1 || job.state === "error";
-      const containers = needsContainers ? await this.loadContainers(path) : null;
-      const outputs = hasEnded(job.state) ? await this.loadOutputs(path, job) : null;
-      const why =
-        job.state === "error" ? await this.loadWhy(path, job, containers ?? []) : { reasons: [], fix: null };
-      const counts = containers ? count(containers) : { [job.state]: 1 };
-      this.set(id, entry, { job, containers: containers ?? [], counts, outputs, ...why, error: null });
+      const own = this.service.get<JobPreview & Pick<Job, "outputs">>(path, { files: false });
+      const view = await this.orAsAdmin(
+        own.then((job) => this.loadRest(path, job)),
+        async () => viewOfOthers(await this.service.get<AdminJobDetails>(`admin/${path}`)),
+      );
+      this.set(id, entry, { ...view, error: null });
     } catch (error) {
       this.set(id, entry, { error: asServiceError(error) });
     }
+  }
+
+  private async loadRest(
+    path: string,
+    job: Pick<Job, "outputs"> & JobPreview,
+  ): Promise<Omit<JobView, "error">> {
+    const needsContainers = job.job_input.num_containers > 1 || job.state === "error";
+    const containers = needsContainers ? await this.loadContainers(path) : null;
+    const outputs = hasEnded(job.state) ? await this.loadOutputs(path, job) : null;
+    const why =
+      job.state === "error" ? await this.loadWhy(path, job, containers ?? []) : { reasons: [], fix: null };
+    const counts = containers ? count(containers) : { [job.state]: 1 };
+    return { job, isOthers: false, containers: containers ?? [], counts, outputs, ...why };
   }
 
   /** Loads containers that have moved, a little later with those that move meanwhile; all for null. */
@@ -371,6 +433,15 @@ export class JobStore implements StreamListener {
 
 function nameOf(id: string, changes: ResubmissionOutput): string {
   return `${id} ${JSON.stringify(changes)}`;
+}
+
+/** Another user's job as an admin is told of it: its files and logs are for its owner. */
+function viewOfOthers(job: AdminJobDetails): Omit<JobView, "error"> {
+  const { admin_error: error = job.error } = job;
+  const reasons =
+    job.state === "error" ? reasonsOf({ ...job, ...(error !== undefined && { error }) }, []) : [];
+  const counts = job.containers ?? { [job.state]: 1 };
+  return { job, isOthers: true, counts, containers: [], outputs: null, reasons, fix: null };
 }
 
 function isFinal(view: JobView): boolean {

@@ -1,4 +1,4 @@
-// The user's jobs as a list: found by the service, page by page, and kept by events.
+// The user's jobs, or everybody's, as a list: found by the service, page by page, and kept by events.
 
 import type { JobPreview, Jobs } from "../api/types";
 import { ALL, type Filter, isKept, toQuery } from "../rules/filter";
@@ -6,7 +6,7 @@ import { updatedAt } from "../rules/groups";
 import { hasEnded } from "../rules/words";
 import { type ServiceError, asServiceError } from "../service/errors";
 import type { IService, Query } from "../service/port";
-import type { EventStream, Progress, StreamListener, Transition } from "../service/stream";
+import type { EventStream, Progress, StreamListener, StreamStatus, Transition } from "../service/stream";
 import { Observable } from "./observable";
 
 export const PAGE = 200;
@@ -17,10 +17,16 @@ export const MAX_JOBS = 10_000;
 const TYPING_MS = 250;
 /** One request at most in so long, however fast events come. */
 const EVENTS_MS = 500;
+/** Everybody's jobs change all the time. */
+const EVERYBODYS_EVENTS_MS = 5_000;
 /** What a person types, letter by letter. */
-const TYPED = ["text", "image", "label"] as const;
+const TYPED = ["text", "image", "label", "user"] as const;
 
 export interface ListView {
+  /** Whether it is of everybody's jobs, which admins alone may see. */
+  readonly isEverybodys: boolean;
+  /** Whether it is kept up to date. */
+  readonly status: StreamStatus;
   readonly filter: Filter;
   readonly jobs: readonly JobPreview[];
   /** Jobs that ended since the user last looked, newest first. */
@@ -34,7 +40,8 @@ export interface ListView {
   readonly error: ServiceError | null;
 }
 
-const EMPTY: ListView = {
+const EMPTY: Omit<ListView, "status"> = {
+  isEverybodys: false,
   filter: ALL,
   jobs: [],
   news: [],
@@ -54,9 +61,15 @@ export class JobList extends Observable<ListView> implements StreamListener {
 
   constructor(
     private readonly service: IService,
-    private readonly stream: EventStream,
+    private readonly own: EventStream,
+    /** The stream of everybody's jobs. */
+    private readonly everybodys: () => EventStream,
   ) {
-    super(EMPTY);
+    super({ ...EMPTY, status: own.status });
+  }
+
+  private get stream(): EventStream {
+    return this.view.isEverybodys ? this.everybodys() : this.own;
   }
 
   protected override onWatched(): void {
@@ -68,8 +81,22 @@ export class JobList extends Observable<ListView> implements StreamListener {
     this.stream.remove(this);
     this.request.abort();
     clearTimeout(this.reloading);
-    clearTimeout(this.refreshing);
-    this.refreshing = undefined;
+    this.forgetRefresh();
+  }
+
+  /** Lists everybody's jobs, or the user's. */
+  setEverybodys(isEverybodys: boolean): void {
+    if (isEverybodys === this.view.isEverybodys) return;
+    const { isWatched } = this;
+    if (isWatched) this.onUnwatched();
+    const filter = { ...this.view.filter, user: "" };
+    this.set({ isEverybodys, filter, jobs: [], news: [], hasMore: false, isCut: false, error: null });
+    if (isWatched) this.onWatched();
+  }
+
+  /** Tries again at once, where the stream is waited for. */
+  tryNow(): void {
+    this.stream.tryNow();
   }
 
   /** Lists the jobs that a filter lets through; a text once a person has typed it. */
@@ -148,6 +175,7 @@ export class JobList extends Observable<ListView> implements StreamListener {
   }
 
   onProgress({ job_id: id, containers }: Progress): void {
+    if (!this.view.jobs.some((job) => job.id === id)) return;
     const jobs = this.view.jobs.map((job) => (job.id === id ? { ...job, containers } : job));
     this.set({ jobs });
   }
@@ -156,15 +184,24 @@ export class JobList extends Observable<ListView> implements StreamListener {
     this.refreshSoon();
   }
 
-  onStatus(): void {
-    this.set({});
+  onStatus(status: StreamStatus): void {
+    this.set({ status });
   }
 
+  /** Events that come meanwhile do not put it off, however many they are. */
   private refreshSoon(): void {
-    this.refreshing ??= setTimeout(() => {
-      this.refreshing = undefined;
-      void this.refreshHead();
-    }, EVENTS_MS);
+    this.refreshing ??= setTimeout(
+      () => {
+        this.refreshing = undefined;
+        void this.refreshHead();
+      },
+      this.view.isEverybodys ? EVERYBODYS_EVENTS_MS : EVENTS_MS,
+    );
+  }
+
+  private forgetRefresh(): void {
+    clearTimeout(this.refreshing);
+    this.refreshing = undefined;
   }
 
   private async refreshHead(): Promise<void> {
@@ -182,9 +219,12 @@ export class JobList extends Observable<ListView> implements StreamListener {
   }
 
   private async loadNews(): Promise<void> {
+    // News are of the user's own jobs.
+    if (this.view.isEverybodys) return;
+    const { signal } = this.request;
     try {
       const { jobs } = await this.service.get<Jobs>("jobs", { new: true, limit: HEAD });
-      this.set({ news: jobs });
+      if (!signal.aborted) this.set({ news: jobs });
     } catch (error) {
       // The list says why the service does not answer; one that has no read marker has no news.
       asServiceError(error);
@@ -192,7 +232,10 @@ export class JobList extends Observable<ListView> implements StreamListener {
   }
 
   private ask(query: Query): Promise<Jobs> {
-    return this.service.get<Jobs>("jobs", { containers: true, ...toQuery(this.view.filter), ...query });
+    const asked = { ...toQuery(this.view.filter), ...query };
+    return this.view.isEverybodys
+      ? this.service.get<Jobs>("admin/jobs", asked)
+      : this.service.get<Jobs>("jobs", { containers: true, ...asked });
   }
 
   private turn(page: Jobs, jobs: readonly JobPreview[]): void {

@@ -1,5 +1,5 @@
 import { fireEvent, render, screen, waitFor, within } from "@testing-library/react";
-import { beforeEach, expect, it, vi } from "vitest";
+import { beforeEach, describe, expect, it, vi } from "vitest";
 
 import { JobsSidebar } from "../../src/components/JobsSidebar";
 import { ServiceError } from "../../src/service/errors";
@@ -23,10 +23,11 @@ beforeEach(() => {
 
 function show(newJob?: (from?: string) => void): void {
   const stream = new EventStream(service, {});
-  list = new JobList(service, stream);
+  const store = new JobStore(service, stream);
+  list = new JobList(service, stream, () => store.everybodysStream);
   render(
     <JobsSidebar
-      store={new JobStore(service, stream)}
+      store={store}
       list={list}
       grouping="none"
       setGrouping={() => undefined}
@@ -187,4 +188,68 @@ it("cancels by a key once it is confirmed, and resubmits by a key", async () => 
   expect(service.asked).toContain("PUT jobs/a/cancel");
   fireEvent.keyDown(box, { key: "r" });
   expect(newJob).toHaveBeenCalledWith("a");
+});
+
+describe("everybody's jobs", () => {
+  const ADMIN = { user: "ana", roles: ["full_admin"] };
+  beforeEach(() => {
+    service.answers.set("jobs", { jobs: [preview({ id: "mine" })] });
+    service.answers.set("admin/jobs", {
+      jobs: [preview({ id: "his", user: "bob", state: "error", error: "why" }), preview({ id: "mine" })],
+    });
+  });
+
+  it("are shown to an admin, with their users, of whom one may be chosen", async () => {
+    service.answers.set("whoami", ADMIN);
+    const newJob = vi.fn();
+    show(newJob);
+    expect((await rows())[0]?.textContent).not.toContain("ana");
+    fireEvent.click(await screen.findByRole("checkbox", { name: "Everybody's jobs" }));
+    await waitFor(async () => {
+      expect((await rows()).map((row) => /(bob|ana) · /.exec(row.textContent ?? "")?.[1])).toEqual([
+        "bob",
+        "ana",
+      ]);
+    });
+    expect(service.asked.filter((path) => path.includes("/why"))).toEqual([]);
+    const box = screen.getByRole("listbox");
+    fireEvent.keyDown(box, { key: "Home" });
+    fireEvent.keyDown(box, { key: "r" });
+    expect(newJob).not.toHaveBeenCalled();
+    fireEvent.keyDown(box, { key: "End" });
+    fireEvent.keyDown(box, { key: "r" });
+    expect(newJob).toHaveBeenCalledWith("mine");
+    fireEvent.click(screen.getByRole("button", { name: "Filters" }));
+    fireEvent.change(screen.getByLabelText("User"), { target: { value: "bob" } });
+    await waitFor(() => {
+      expect(service.asked.some((path) => path.startsWith("admin/jobs") && path.includes("user=bob"))).toBe(
+        true,
+      );
+    });
+  });
+
+  it("say that they are asked for now and then where the service tells no events of theirs", async () => {
+    service.answers.set("whoami", ADMIN);
+    service.answers.set("", {});
+    service.lacks.add("/admin/events");
+    show();
+    fireEvent.click(await screen.findByRole("checkbox", { name: "Everybody's jobs" }));
+    expect(await screen.findByText(/^Asked for now and then/)).toBeTruthy();
+  });
+
+  it.each([
+    ["a user who is no admin", { user: "ana", roles: [] }, ""],
+    ["a service that does not list them", ADMIN, "/admin/jobs"],
+  ])("are not offered, nor asked for: %s", async (_, whoami, lacks) => {
+    service.answers.set("whoami", whoami);
+    service.lacks.add(lacks);
+    show();
+    await rows();
+    await waitFor(() => {
+      expect(service.asked).toContain("whoami");
+    });
+    await new Promise((resolve) => setTimeout(resolve));
+    expect(screen.queryByRole("checkbox", { name: "Everybody's jobs" })).toBeNull();
+    expect(service.asked.filter((path) => path.includes("admin"))).toEqual([]);
+  });
 });

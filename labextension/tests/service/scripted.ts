@@ -68,9 +68,14 @@ export class ScriptedService implements IService {
     return { bytes: kept, isWhole: bytes.length <= limit, header: () => null };
   }
 
-  events(after: string | undefined, signal: AbortSignal): Promise<ReadableStream<Uint8Array>> {
+  events(
+    after: string | undefined,
+    signal: AbortSignal,
+    path = "events",
+  ): Promise<ReadableStream<Uint8Array>> {
     if (this.refusal) return Promise.reject(this.refusal);
-    const stream = new Stream(after, signal);
+    if (this.lacks.has(`/${path}`)) return Promise.reject(new ServiceError(404, `No ${path}`));
+    const stream = new Stream(after, signal, path);
     this.streams.push(stream);
     return Promise.resolve(stream.body);
   }
@@ -91,6 +96,7 @@ export class Stream {
   constructor(
     readonly after: string | undefined,
     readonly signal: AbortSignal,
+    readonly path: string,
   ) {
     this.body = new ReadableStream({ start: (controller) => void (this.controller = controller) });
     signal.addEventListener("abort", () => {

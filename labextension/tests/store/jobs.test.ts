@@ -148,3 +148,49 @@ it("cancels, and takes a job that has ended meanwhile as it is", async () => {
   service.answers.set("PUT jobs/a/cancel", new ServiceError(503, "Away"));
   await expect(store.cancel("a")).rejects.toThrow("Away");
 });
+
+const REFUSED = new ServiceError(403, "Not yours", 20000);
+
+it("reads another user's job as an admin, follows it by everybody's events, and cancels it so", async () => {
+  service.answers.set("jobs/his", REFUSED);
+  service.answers.set("PUT jobs/his/cancel", REFUSED);
+  service.answers.set("whoami", { user: "ana", roles: ["full_admin"] });
+  const details = preview({ id: "his", user: "bob" });
+  service.answers.set("admin/jobs/his", details);
+  service.answers.set("PUT admin/jobs/his/cancel", null);
+  const stop = store.watch("his", () => undefined);
+  await vi.waitUntil(() => service.streams.length);
+  expect(store.view("his")).toMatchObject({ isOthers: true, error: null, outputs: null });
+  expect(service.streams.map(({ path }) => path)).toEqual(["admin/events"]);
+  await store.cancel("his");
+  expect(service.asked).toContain("PUT admin/jobs/his/cancel");
+  service.answers.set("admin/jobs/his", {
+    ...details,
+    state: "error",
+    error: "An unexpected error occurred",
+    admin_error: "No disk",
+  });
+  service.streams[0]?.event("transition", {
+    job_id: "his",
+    state: "error",
+    time: "2026-01-02T03:06:00Z",
+    trans_id: "1",
+  });
+  await vi.waitUntil(() => store.view("his").job?.state === "error");
+  expect(store.view("his").reasons.map(({ reason }) => reason)).toEqual(["No disk"]);
+  expect(service.asked.filter((path) => path.startsWith("jobs/his/"))).toEqual([]);
+  await vi.waitUntil(() => service.streams[0]?.signal.aborted);
+  stop();
+});
+
+it.each([[{ user: "ana", roles: [] }], [new ServiceError(404, "No whoami")]])(
+  "asks no admin's route for a user who is none: %s",
+  async (whoami) => {
+    service.answers.set("jobs/his", REFUSED);
+    service.answers.set("whoami", whoami);
+    store.watch("his", () => undefined);
+    await vi.waitUntil(() => store.view("his").error);
+    expect(store.view("his").error).toBe(REFUSED);
+    expect(service.asked.filter((path) => path.includes("admin"))).toEqual([]);
+  },
+);

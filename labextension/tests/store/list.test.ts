@@ -1,7 +1,7 @@
 import { beforeEach, expect, it, vi } from "vitest";
 
 import { ServiceError } from "../../src/service/errors";
-import { EventStream } from "../../src/service/stream";
+import { EventStream, everybodysStream } from "../../src/service/stream";
 import { JobList } from "../../src/store/list";
 import { preview } from "../jobs";
 import { ScriptedService } from "../service/scripted";
@@ -11,7 +11,8 @@ let list: JobList;
 beforeEach(() => {
   service = new ScriptedService();
   service.answers.set("jobs", { jobs: [preview({ id: "b" }), preview({ id: "a", state: "complete" })] });
-  list = new JobList(service, new EventStream(service, {}));
+  const everybodys = everybodysStream(service);
+  list = new JobList(service, new EventStream(service, {}), () => everybodys);
 });
 
 const ids = (): string[] => list.view.jobs.map(({ id }) => id);
@@ -122,4 +123,78 @@ it("asks for what is typed also where events come meanwhile", async () => {
   await vi.waitUntil(() =>
     service.asked.some((path) => path.includes("limit=200") && path.includes("checkm")),
   );
+});
+
+it("lists everybody's jobs for an admin, by user, goes by their events, and comes back", async () => {
+  service.answers.set("admin/jobs", ({ user }: { user?: string }) => ({
+    jobs: [preview({ id: "his", user: "bob" }), preview({ id: "b" })].filter(
+      (job) => user !== "bob" || job.user === user,
+    ),
+  }));
+  await start();
+  expect(service.asked.some((path) => path.startsWith("admin/"))).toBe(false);
+  list.setEverybodys(true);
+  await vi.waitUntil(() => ids().includes("his"));
+  await vi.waitUntil(() => list.view.status.state === "live");
+  expect(service.streams.map(({ path, signal }) => [path, signal.aborted])).toEqual([
+    ["events", true],
+    ["admin/events", false],
+  ]);
+  service.streams[1]?.event("transition", {
+    job_id: "his",
+    state: "complete",
+    time: "2026-01-02T03:06:00Z",
+    trans_id: "1",
+  });
+  await vi.waitUntil(() => list.view.jobs.find(({ id }) => id === "his")?.state === "complete");
+  list.setFilter({ user: " bob " });
+  await vi.waitUntil(() => ids().join() === "his");
+  expect(list.view.news).toEqual([]);
+  list.setEverybodys(false);
+  await vi.waitUntil(() => ids().join() === "b,a");
+  expect(list.view.filter.user).toBe("");
+  expect(service.streams.at(-1)?.path).toBe("events");
+});
+
+it("asks for everybody's jobs now and then where the service has no stream of theirs", async () => {
+  vi.useFakeTimers();
+  service.lacks.add("/admin/events");
+  service.answers.set("", {});
+  service.answers.set("admin/jobs", { jobs: [] });
+  const stop = list.watch(() => undefined);
+  list.setEverybodys(true);
+  await vi.advanceTimersByTimeAsync(300_000);
+  expect(list.view.status.state).toBe("asking");
+  const count = (): number => service.asked.filter((path) => path.startsWith("admin/jobs")).length;
+  const before = count();
+  await vi.advanceTimersByTimeAsync(300_000);
+  // Each 30 s, a quarter more or less.
+  expect(count() - before).toBeGreaterThanOrEqual(7);
+  expect(count() - before).toBeLessThanOrEqual(14);
+  stop();
+  const last = count();
+  await vi.advanceTimersByTimeAsync(300_000);
+  expect(count()).toBe(last);
+  vi.useRealTimers();
+});
+
+it("asks once for many events, which do not put it off", async () => {
+  vi.useFakeTimers();
+  const stop = list.watch(() => undefined);
+  await vi.advanceTimersByTimeAsync(10_000);
+  const before = service.asked.filter((path) => path.startsWith("jobs?containers")).length;
+  for (let n = 0; n < 20; n += 1) {
+    list.onTransition({
+      job_id: `new-${n}`,
+      state: "created",
+      time: "2026-01-02T03:05:00Z",
+      trans_id: `${n}`,
+    });
+    await vi.advanceTimersByTimeAsync(100);
+  }
+  const asked = service.asked.filter((path) => path.startsWith("jobs?containers")).length - before;
+  expect(asked).toBeGreaterThanOrEqual(3);
+  expect(asked).toBeLessThanOrEqual(4);
+  stop();
+  vi.useRealTimers();
 });
