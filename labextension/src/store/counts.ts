@@ -5,13 +5,14 @@ import { hasEnded } from "../rules/words";
 import { asServiceError } from "../service/errors";
 import type { IService } from "../service/port";
 import type { EventStream, StreamListener, StreamStatus } from "../service/stream";
+import { Later } from "./later";
 
 /** One request at most in so long, however fast events come. */
 const EVENTS_MS = 500;
 
 export class LiveCount implements StreamListener {
   live = 0;
-  private timer: ReturnType<typeof setTimeout> | undefined;
+  private readonly loading = new Later();
 
   constructor(
     private readonly service: IService,
@@ -29,8 +30,7 @@ export class LiveCount implements StreamListener {
 
   stop(): void {
     this.stream.remove(this);
-    clearTimeout(this.timer);
-    this.timer = undefined;
+    this.loading.forget();
   }
 
   onTransition(): void {
@@ -50,10 +50,7 @@ export class LiveCount implements StreamListener {
   }
 
   private soon(): void {
-    this.timer ??= setTimeout(() => {
-      this.timer = undefined;
-      void this.load();
-    }, EVENTS_MS);
+    this.loading.once(() => void this.load(), EVENTS_MS);
   }
 
   private async load(): Promise<void> {

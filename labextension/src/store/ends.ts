@@ -6,6 +6,7 @@ import type { Translator } from "../rules/translator";
 import { asServiceError } from "../service/errors";
 import type { IService } from "../service/port";
 import type { StreamListener, Transition } from "../service/stream";
+import { Later } from "./later";
 import { Recent } from "./recent";
 
 /** Jobs that end within this time are told of together. */
@@ -25,7 +26,7 @@ export class Ends implements StreamListener {
   private readonly seen = new Recent<string, true>(MAX_SEEN);
   private pending: Transition[] = [];
   private told = 0;
-  private timer: ReturnType<typeof setTimeout> | undefined;
+  private readonly telling = new Later();
 
   constructor(
     private readonly service: IService,
@@ -37,7 +38,7 @@ export class Ends implements StreamListener {
     // A stream that resumes tells some events again.
     if (!hasEnded(event.state) || this.seen.get(event.trans_id)) return;
     this.seen.set(event.trans_id, true);
-    this.timer ??= setTimeout(() => {
+    this.telling.once(() => {
       this.tellOthers();
     }, TOGETHER_MS);
     if (this.told < MAX_EACH) {
@@ -82,7 +83,6 @@ export class Ends implements StreamListener {
     const isFailure = this.pending.some(({ state }) => state === "error");
     this.pending = [];
     this.told = 0;
-    this.timer = undefined;
     if (count) {
       this.tell({
         text: this.tr._n("%1 other job ended", "%1 other jobs ended", count),

@@ -21,9 +21,11 @@ import { reasonsOf } from "../rules/reasons";
 import { type Counts, hasEnded, shownState } from "../rules/words";
 import { ServiceError, asServiceError } from "../service/errors";
 import { newKey } from "../service/key";
+import { once } from "../service/once";
 import type { IService } from "../service/port";
 import type { EventStream, Progress, StreamListener, StreamStatus, Transition } from "../service/stream";
 import { everybodysStream } from "../service/stream";
+import { Later } from "./later";
 import { Recent } from "./recent";
 
 /** The number of jobs that are kept while nothing shows them. */
@@ -88,7 +90,7 @@ interface Watched {
   isStale: boolean;
   /** The numbers of containers that have moved since they were loaded; null for any. */
   moved: Set<number> | null;
-  timer: ReturnType<typeof setTimeout> | undefined;
+  readonly renewing: Later;
 }
 
 export class JobStore implements StreamListener {
@@ -98,8 +100,7 @@ export class JobStore implements StreamListener {
   private readonly resubmissions = new Recent<string, Resubmission>(MAX_RESUBMITTED);
   private readonly onStatusCallbacks = new Set<() => void>();
   private readonly followed = new Set<EventStream>();
-  private identity: Promise<string | undefined> | null = null;
-  private person: Promise<WhoAmI> | null = null;
+  private readonly whoami = once(() => this.service.get<WhoAmI>("whoami"));
   private everybodys: EventStream | null = null;
 
   constructor(
@@ -117,24 +118,11 @@ export class JobStore implements StreamListener {
   }
 
   /** The id of the service's records; undefined from a service that does not tell it. Rejects with ServiceError. */
-  instance(): Promise<string | undefined> {
-    this.identity ??= this.service.get<Root>("").then(
-      ({ instance }) => instance,
-      (error: unknown) => {
-        this.identity = null;
-        throw error;
-      },
-    );
-    return this.identity;
-  }
+  readonly instance = once(async () => (await this.service.get<Root>("")).instance);
 
   /** The name of the user if they are an admin, else null. Rejects with ServiceError. */
   async admin(): Promise<string | null> {
-    this.person ??= this.service.get<WhoAmI>("whoami").catch((error: unknown) => {
-      this.person = null;
-      throw error;
-    });
-    const { user, roles } = await this.person;
+    const { user, roles } = await this.whoami();
     return roles.includes("full_admin") ? user : null;
   }
 
@@ -158,7 +146,7 @@ export class JobStore implements StreamListener {
         isLoading: false,
         isStale: false,
         moved: new Set(),
-        timer: undefined,
+        renewing: new Later(),
       };
       this.watched.set(id, entry);
       if (!isFinal(entry.view)) this.refresh(id);
@@ -167,7 +155,7 @@ export class JobStore implements StreamListener {
     return () => {
       entry.callbacks.delete(callback);
       if (entry.callbacks.size) return;
-      clearTimeout(entry.timer);
+      entry.renewing.forget();
       this.watched.delete(id);
       this.listen();
     };
@@ -347,10 +335,9 @@ export class JobStore implements StreamListener {
   private renew(id: string, entry: Watched, numbers: readonly number[] | null): void {
     if (numbers === null) entry.moved = null;
     for (const number of numbers ?? []) entry.moved?.add(number);
-    entry.timer ??= setTimeout(() => {
+    entry.renewing.once(() => {
       const { moved } = entry;
       entry.moved = new Set();
-      entry.timer = undefined;
       // Whatever became of it, the next event tells of more.
       this.loadMoved(id, entry, moved).catch(asServiceError);
     }, SETTLE_MS);

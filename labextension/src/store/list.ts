@@ -7,6 +7,7 @@ import { hasEnded } from "../rules/words";
 import { type ServiceError, asServiceError } from "../service/errors";
 import type { IService, Query } from "../service/port";
 import type { EventStream, Progress, StreamListener, StreamStatus, Transition } from "../service/stream";
+import { Later } from "./later";
 import { Observable } from "./observable";
 
 export const PAGE = 200;
@@ -55,7 +56,7 @@ const EMPTY: Omit<ListView, "status"> = {
 export class JobList extends Observable<ListView> implements StreamListener {
   private cursor: string | undefined;
   private reloading: ReturnType<typeof setTimeout> | undefined;
-  private refreshing: ReturnType<typeof setTimeout> | undefined;
+  private readonly refreshing = new Later();
   private request = new AbortController();
   private isAppending = false;
 
@@ -81,7 +82,7 @@ export class JobList extends Observable<ListView> implements StreamListener {
     this.stream.remove(this);
     this.request.abort();
     clearTimeout(this.reloading);
-    this.forgetRefresh();
+    this.refreshing.forget();
   }
 
   /** Lists everybody's jobs, or the user's. */
@@ -188,20 +189,9 @@ export class JobList extends Observable<ListView> implements StreamListener {
     this.set({ status });
   }
 
-  /** Events that come meanwhile do not put it off, however many they are. */
   private refreshSoon(): void {
-    this.refreshing ??= setTimeout(
-      () => {
-        this.refreshing = undefined;
-        void this.refreshHead();
-      },
-      this.view.isEverybodys ? EVERYBODYS_EVENTS_MS : EVENTS_MS,
-    );
-  }
-
-  private forgetRefresh(): void {
-    clearTimeout(this.refreshing);
-    this.refreshing = undefined;
+    const ms = this.view.isEverybodys ? EVERYBODYS_EVENTS_MS : EVENTS_MS;
+    this.refreshing.once(() => void this.refreshHead(), ms);
   }
 
   private async refreshHead(): Promise<void> {
