@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.harness.browser import DARK, LAB_TOKEN, LIGHT, LONG, LabHarness, expect_state, set_theme
+from tests.harness.browser import DARK, LIGHT, LONG, LabHarness, expect_state, open_lab, set_theme
 from tests.harness.paths import FAIL_SOME, WRITE_LINES
 
 OUTPUT = {
@@ -38,8 +38,7 @@ def view(lab: LabHarness, page: Page) -> Callable[[str], Locator]:
     """Open a job in the main area."""
 
     def open_(job_id: str) -> Locator:
-        page.goto(f"{lab.url}/lab?token={LAB_TOKEN}&reset")
-        page.wait_for_function("window.jupyterapp?.restored.then(() => true)")
+        open_lab(lab, page)
         page.evaluate("id => window.jupyterapp.commands.execute('cts:open-job', {id})", job_id)
         found = page.locator(".cts-view .cts-card")
         expect(found).to_be_visible(timeout=LONG)

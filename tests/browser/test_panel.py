@@ -9,12 +9,12 @@ from playwright.sync_api import Locator, Page, expect
 
 from tests.harness.browser import (
     DARK,
-    LAB_TOKEN,
     LIGHT,
     LONG,
     LabHarness,
     expect_state,
     find_inaccessible,
+    open_lab,
     set_theme,
 )
 
@@ -60,8 +60,7 @@ def item(panel: Locator, name: str) -> Locator:
 
 @pytest.mark.parametrize("theme", [LIGHT, DARK])
 def test_files_are_browsed_and_chosen(lab: LabHarness, page, shot, theme):
-    page.goto(f"{lab.url}/lab?token={LAB_TOKEN}&reset")
-    page.wait_for_function("window.jupyterapp?.restored.then(() => true)")
+    open_lab(lab, page)
     set_theme(page, theme)
     page.evaluate("window.jupyterapp.commands.execute('cts:new-job')")
     form = page.get_by_role("form", name="New job")

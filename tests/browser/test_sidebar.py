@@ -17,6 +17,7 @@ from tests.harness.browser import (
     LabHarness,
     expect_state,
     find_inaccessible,
+    open_lab,
     open_sidebar,
     set_theme,
 )
@@ -186,8 +187,7 @@ def test_two_tabs_have_one_stream(lab, sidebar, page):
         )
     sidebar()
     other = page.context.pages[1]
-    other.goto(f"{lab.url}/lab/workspaces/other?token={LAB_TOKEN}&reset")
-    other.wait_for_function("window.jupyterapp?.restored.then(() => true)")
+    open_lab(lab, other, "lab/workspaces/other")
     other.evaluate("window.jupyterapp.commands.execute('cts:show-jobs')")
     expect(other.locator(".cts-sidebar .cts-stream")).to_have_text("live", timeout=LONG)
     job_id = submit(lab, "two-tabs", labels={"seen": "in-both"})

@@ -77,10 +77,15 @@ def find_inaccessible(page: Page, *parts: str) -> list[str]:
     return found
 
 
+def open_lab(lab: LabHarness, page: Page, path: str = "lab") -> None:
+    """Open JupyterLab anew, with nothing of what was open before."""
+    page.goto(f"{lab.url}/{path}?token={LAB_TOKEN}&reset")
+    page.wait_for_function("window.jupyterapp?.restored.then(() => true)")
+
+
 def open_sidebar(lab: LabHarness, page: Page) -> Locator:
     """Open JupyterLab anew, with the sidebar."""
-    page.goto(f"{lab.url}/lab?token={LAB_TOKEN}&reset")
-    page.wait_for_function("window.jupyterapp?.restored.then(() => true)")
+    open_lab(lab, page)
     page.evaluate("window.jupyterapp.commands.execute('cts:show-jobs')")
     found = page.locator(".cts-sidebar")
     expect(found).to_be_visible(timeout=LONG)

@@ -155,7 +155,8 @@ class JAWSServer:
     async def wait_until_state(self, job_id: str, state: JobState) -> None:
         """Wait until a job has reached a state, which it may have left between two looks."""
         async with asyncio.timeout(TIMEOUT_SECONDS):
-            while (record := await self.record(job_id)).state is not state:
+            while True:
+                record = await self.record(job_id)
                 if any(step.state is state for step in record.transition_times):
                     return
                 assert record.state not in TERMINAL, record.error
