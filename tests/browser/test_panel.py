@@ -106,6 +106,7 @@ def test_a_widgets_form_is_the_notebooks_data(open_notebook, page, shot, options
     item(tree, "2.txt").click(timeout=LONG)
     expect_printed(page, "p.files", [f"data/in/{n}.txt" for n in range(3)])
     expect_printed(page, "seen[-1]", [f"data/in/{n}.txt" for n in range(3)])
+    expect(form.locator(".cts-check")).to_contain_text("Ready to submit", timeout=LONG)
     shot(f"panel-{name}", panel)
     form.get_by_role("button", name="Submit 2 containers").click()
     card = panel.locator(".cts-card")

@@ -30,7 +30,8 @@ export function CheckResult({ faults, check, lacking, go, retry }: Props): React
       <p role="status">{summarize(wrong.length, missing.length, phase, tr)}</p>
       <FaultLinks className="cts-wrong" label={tr.__("Problems")} faults={wrong} go={go} />
       <FaultLinks className="cts-missing" label={tr.__("Still to do")} faults={missing} go={go} />
-      {facts && phase !== "waiting" && (
+      {/* They stay until the next answer, so that the button below does not move as one is about to press it. */}
+      {facts && (
         <ul className="cts-facts" aria-label={tr.__("What the check found")}>
           <li data-fact="inputs">
             {tr._n(
@@ -58,7 +59,7 @@ export function CheckResult({ faults, check, lacking, go, retry }: Props): React
           {tr.__("Not all that can be chosen is shown: %1", sentence(lacking.message))}
         </p>
       )}
-      {(phase === "done" || phase === "failed" || lacking) && (
+      {(phase === "done" || (facts ?? error ?? lacking)) && (
         <button type="button" onClick={retry}>
           {tr.__("Check again")}
         </button>

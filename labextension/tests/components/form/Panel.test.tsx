@@ -324,6 +324,15 @@ describe("Submit", () => {
     expect(button("Submit 1 container").disabled).toBe(true);
   });
 
+  it("keeps what was found in its place until the next check", async () => {
+    const form = await show(GOOD);
+    await screen.findByText(/Ready to submit/);
+    fireEvent.change(within(form).getByLabelText("Containers"), { target: { value: "2" } });
+    expect(screen.getByText("Checking …")).toBeTruthy();
+    expect(screen.getByRole("list", { name: "What the check found" })).toBeTruthy();
+    expect(button("Check again")).toBeTruthy();
+  });
+
   it("checks again what the service found, and then submits", async () => {
     const problem = { loc: ["body", "input_files", 0], message: "It has no checksum" };
     service.answers.set(CHECK, { ...CHECKED, problems: [problem] });
