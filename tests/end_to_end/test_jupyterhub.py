@@ -109,6 +109,17 @@ def test_page_of_a_server_without_the_hubs_extension(jupyterhub: JupyterHub) -> 
         assert unasked.status_code == httpx.codes.UNAUTHORIZED
 
 
+def test_kernel_of_a_server_that_wants_certificates(internal_ssl_hub: JupyterHub) -> None:
+    server = internal_ssl_hub.start_server("dan", CTS_PRESET="embedded")
+    (shown,) = run_in_kernel(server.url, server.headers, "%load_ext cts_jupyter\n%cts whoami")
+    assert "dan" in shown
+    # By the address that it listens at, it takes nobody without one.
+    url = internal_ssl_hub.listens_at(server)
+    assert url.startswith("https://")
+    with pytest.raises(httpx.TransportError):
+        httpx.get(f"{url}/cts/whoami", verify=False)
+
+
 @pytest.mark.usefixtures("ana", "job")
 def test_live_job_keeps_the_culler_away(jupyterhub: JupyterHub, tmp_path: Path) -> None:
     jupyterhub.start_server("ana", "idle", CTS_PRESET="embedded", CTS_HOME=str(tmp_path / "idle"))

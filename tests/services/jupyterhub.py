@@ -44,9 +44,12 @@ import json, os
 
 c = get_config()
 c.JupyterHub.bind_url = "http://127.0.0.1:{port}"
-c.JupyterHub.hub_bind_url = "http://127.0.0.1:{hub_port}"
-c.ConfigurableHTTPProxy.api_url = "http://127.0.0.1:{api_port}"
-c.ConfigurableHTTPProxy.should_start = False
+c.JupyterHub.hub_bind_url = "{scheme}://127.0.0.1:{hub_port}"
+c.JupyterHub.internal_ssl = {internal_ssl}
+c.JupyterHub.internal_certs_location = "{folder}/internal-ssl"
+c.ConfigurableHTTPProxy.api_url = "{scheme}://127.0.0.1:{api_port}"
+# The hub alone has the certificates that a proxy needs with internal_ssl.
+c.ConfigurableHTTPProxy.should_start = {internal_ssl}
 c.JupyterHub.cleanup_servers = False
 c.JupyterHub.allow_named_servers = True
 c.JupyterHub.authenticator_class = "dummy"
@@ -127,12 +130,13 @@ class UserServer:
 
 
 class JupyterHub(ServerProcess):
-    """The hub; its proxy is a process of its own, so that it outlives the hub."""
+    """The hub; its proxy is a process of its own, so that it outlives the hub, unless it needs the hub's certificates."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, internal_ssl: bool = False) -> None:
         programs = install()
         self.port, self.hub_port, api_port = free_port(), free_port(), free_port()
         self._token = secrets.token_hex(16)
+        self._internal_ssl = internal_ssl
         self._earlier: list[subprocess.Popen[bytes]] = []
         secret = {"CONFIGPROXY_AUTH_TOKEN": secrets.token_hex(16), **_with_programs(programs)}
         # The tests' own packages come first: of the hub's, a user's server needs the hub itself alone.
@@ -149,6 +153,8 @@ class JupyterHub(ServerProcess):
                 port=self.port,
                 hub_port=self.hub_port,
                 api_port=api_port,
+                scheme="https" if internal_ssl else "http",
+                internal_ssl=internal_ssl,
                 folder=folder,
                 start_seconds=START_SECONDS,
                 command=json.dumps([str(programs / "python"), "-m", "jupyterhub.singleuser"]),
@@ -163,7 +169,7 @@ class JupyterHub(ServerProcess):
         )
         self._python = programs / "python"
         self._http = httpx.Client(
-            base_url=f"http://127.0.0.1:{self.hub_port}/hub/api",
+            base_url=f"{self.url}/hub/api",
             headers={"Authorization": f"Bearer {self._token}"},
             timeout=START_SECONDS,
         )
@@ -186,7 +192,7 @@ class JupyterHub(ServerProcess):
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        if self.proxy.process is None:
+        if self.proxy.process is None and not self._internal_ssl:
             self.proxy.start()
         super().start()
 
@@ -268,16 +274,24 @@ class JupyterHub(ServerProcess):
 
     def kernels_way(self, server: UserServer) -> Connection:
         """Return the connection that the kernels of a server find."""
-        runtime = self.folder / "home" / server.user / ".local/share/jupyter/runtime"
+        runtime = self._runtime(server)
         with pytest.MonkeyPatch.context() as environ:
             environ.setenv("JUPYTER_RUNTIME_DIR", str(runtime))
             return find_connection()
+
+    def listens_at(self, server: UserServer) -> str:
+        """Return the base URL at which a server itself listens, as it says it to its user's programs."""
+        (said,) = self._runtime(server).glob("jpserver-*.json")
+        return str(json.loads(said.read_text())["url"]).rstrip("/")
+
+    def _runtime(self, server: UserServer) -> Path:
+        return self.folder / "home" / server.user / ".local/share/jupyter/runtime"
 
     def culler(self, *, idle_seconds: int) -> ServerProcess:
         """Return the idle culler, to be started, which stops servers without activity for so long."""
         command = [
             str(self._python), "-m", "jupyterhub_idle_culler", f"--timeout={idle_seconds}", "--cull-every=1",
-            f"--url=http://127.0.0.1:{self.hub_port}/hub/api",
+            f"--url={self.url}/hub/api",
         ]  # fmt: skip
         return ServerProcess(
             command,
@@ -292,6 +306,16 @@ def jupyterhub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JupyterHub]
     """Start a hub that all tests share; each test uses users of its own."""
     with or_skip():
         hub = JupyterHub(tmp_path_factory.mktemp("jupyterhub"))
+    hub.start()
+    yield hub
+    hub.stop()
+
+
+@pytest.fixture(scope="module")
+def internal_ssl_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JupyterHub]:
+    """Start a hub whose proxy, hub and users' servers know one another by certificates."""
+    with or_skip():
+        hub = JupyterHub(tmp_path_factory.mktemp("internal-ssl"), internal_ssl=True)
     hub.start()
     yield hub
     hub.stop()
