@@ -27,6 +27,7 @@ http {{
     location {prefix}/ {{
       proxy_pass http://127.0.0.1:{target}{passed};
       proxy_set_header Host $host;
+      proxy_read_timeout {read_seconds};
     }}
   }}
 }}
@@ -43,14 +44,24 @@ def install() -> Path:
 
 
 def rewriting_proxy(
-    folder: Path, port: int, target: int, prefix: str, *, strips: bool
+    folder: Path, port: int, target: int, prefix: str, *, strips: bool, read_seconds: int = 60
 ) -> ServerProcess:
-    """Return a proxy on ``port``, to be started, that passes requests below ``prefix`` on to the port ``target``."""
+    """Return a proxy on ``port``, to be started, that passes requests below ``prefix`` on to the port ``target``.
+
+    It gives up a service that is silent for ``read_seconds``.
+    """
     folder.mkdir(parents=True)
     config = folder / "nginx.conf"
     passed = "/" if strips else ""
     config.write_text(
-        _CONFIG.format(folder=folder, port=port, target=target, prefix=prefix, passed=passed)
+        _CONFIG.format(
+            folder=folder,
+            port=port,
+            target=target,
+            prefix=prefix,
+            passed=passed,
+            read_seconds=read_seconds,
+        )
     )
     command = [str(install()), "-c", str(config), "-p", str(folder), "-e", "stderr"]
     return ServerProcess(command, folder, lambda: is_listening(port))

@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
@@ -24,6 +25,8 @@ from cts_core.model.listing import JobCounts
 from cts_jupyter.server.http import base_handler, handler
 from cts_jupyter.server.http.parse import MAX_DEPTH, MAX_ENTRIES, MAX_JSON_BODY, content_length
 from tests.harness.server import ServerHarness, submission
+from tests.services.nginx import rewriting_proxy
+from tests.services.server import free_port
 
 ORIGIN = "https://hub.berdl.kbase.us"
 
@@ -534,7 +537,7 @@ async def slow_counts(
     result: asyncio.Future[JobCounts] = asyncio.get_running_loop().create_future()
 
     async def counts(_: User) -> JobCounts:
-        return await result
+        return await asyncio.shield(result)
 
     monkeypatch.setattr(server.engine.jobs, "counts", counts)
     return result
@@ -560,6 +563,29 @@ async def test_long_request_is_kept_alive_by_bytes(
         body = await response.aread()
     assert body.startswith(b" ")
     assert json.loads(body) == {"counts": []}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("nginx")
+async def test_long_request_outlasts_the_patience_of_nginx(
+    server: ServerHarness, slow_counts: asyncio.Future[JobCounts], tmp_path: Path
+) -> None:
+    at, port = urlsplit(server.root), free_port()
+    assert at.port is not None
+    proxy = rewriting_proxy(tmp_path / "nginx", port, at.port, "", strips=False, read_seconds=1)
+    url = f"http://127.0.0.1:{port}{at.path}/jobs/counts"
+    headers = {"Authorization": f"Bearer {server.kernel_token}"}
+    await asyncio.to_thread(proxy.start)
+    try:
+        kept = server.http.stream("GET", url, headers=headers | {"Prefer": "keep-alive"})
+        async with kept as response:
+            # Without bytes nginx gives up.
+            refused = await server.http.get(url, headers=headers)
+            assert refused.status_code == httpx.codes.GATEWAY_TIMEOUT
+            slow_counts.set_result(JobCounts(counts=[]))
+            assert json.loads(await response.aread()) == {"counts": []}
+    finally:
+        await asyncio.to_thread(proxy.stop)
 
 
 async def test_long_request_that_fails_ends_in_the_envelope(
