@@ -2,14 +2,16 @@
 
     python -m tests.faults.table [--jobs 10] [--outage 6] [--servers 3] [--only WORDS]
     python -m tests.faults.table --pool [--containers 100] [--outage 6] [--only WORDS]
+    python -m tests.faults.table --jaws [--only WORDS]
 
 Takes about a quarter of an hour on a machine of its own, and the servers of ``tests/services``. With ``--pool`` containers run on
-HTCondor: one job of so many, then as many jobs of one, for each fault.
+HTCondor: one job of so many, then as many jobs of one, for each fault. With ``--jaws`` they run at JAWS, in memory.
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import tempfile
 import time
@@ -17,7 +19,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from tests.faults import pool, shared_home
+from tests.faults import jaws, pool, shared_home
 from tests.faults.catalog import faults
 from tests.faults.pool import started_pool_harness
 from tests.harness.faults import FaultHarness, Outcome
@@ -54,24 +56,32 @@ def main() -> int:
     parser.add_argument(
         "--containers", type=int, default=100, help="containers of each fault there"
     )
+    parser.add_argument("--jaws", action="store_true", help="run containers at JAWS, in memory")
     arguments = parser.parse_args()
-    total = Outcome()
+    if arguments.jaws:
+        logging.disable()  # hours of outages are told within seconds
+        return _print_table(jaws.rows(), arguments.only)
     kafka_proxy = Proxy(0)
     with tempfile.TemporaryDirectory(prefix="cts-faults-") as folder:
         Path(folder).chmod(0o755)  # PostgreSQL runs as a user of its own
         with started_stack(Path(folder), kafka_advertises=kafka_proxy.port) as services:
-            print("".ljust(_WIDTH) + "".join(f"   {title}" for _, title in _COLUMNS))
             trials = _pool_trials if arguments.pool else _local_trials
-            for name, run in trials(services, kafka_proxy, arguments):
-                if arguments.only not in name:
-                    continue
-                start = time.monotonic()
-                outcome = run()
-                total.add(outcome)
-                print(_row(name, outcome), f"  {time.monotonic() - start:.0f} s", flush=True)
-                for note in outcome.notes:
-                    print(f"    {note}", file=sys.stderr, flush=True)
-            print(_row("together", total))
+            return _print_table(trials(services, kafka_proxy, arguments), arguments.only)
+
+
+def _print_table(trials: Trials, only: str) -> int:
+    total = Outcome()
+    print("".ljust(_WIDTH) + "".join(f"   {title}" for _, title in _COLUMNS))
+    for name, run in trials:
+        if only not in name:
+            continue
+        start = time.monotonic()
+        outcome = run()
+        total.add(outcome)
+        print(_row(name, outcome), f"  {time.monotonic() - start:.0f} s", flush=True)
+        for note in outcome.notes:
+            print(f"    {note}", file=sys.stderr, flush=True)
+    print(_row("together", total))
     return int(not total.is_clean)
 
 

@@ -140,8 +140,11 @@ class Decision:
 
 
 def decide(state: JobState, run_id: str | None, seen: Seen) -> Decision:
-    """Return what comes next for a started job in this state, whose record has the last ``run_id``."""
-    decision = _decide(state, run_id, seen)
+    """Return what comes next for a started job in this state, whose record has the last ``run_id``.
+
+    A server that died may have recorded the state of the containers, and not the run yet. Of several, the oldest counts.
+    """
+    decision = _decide(state, run_id or next(iter(seen.runs), None), seen)
     surplus = [run for run in seen.runs if run != decision.run_id and run not in seen.cancelled]
     if decision.run_id is None or not surplus:
         return decision
@@ -175,9 +178,8 @@ def _downloading(run_id: str | None, seen: Seen) -> Decision:
 def _submitting(run_id: str | None, seen: Seen) -> Decision:
     here = Decision((_S.JOB_SUBMITTING,), Next.WAIT, run_id=run_id)
     last = _last(seen, Step.SUBMIT)
-    if found := run_id or next(iter(seen.runs), None):
-        # Of several, the oldest counts.
-        return _running(found, seen)
+    if run_id is not None:
+        return _running(run_id, seen)
     if last.is_running:
         return here
     if last.end is not None and last.end.is_lasting:
@@ -189,8 +191,13 @@ def _submitting(run_id: str | None, seen: Seen) -> Decision:
 
 
 def _running(run_id: str | None, seen: Seen) -> Decision:
-    here = Decision(_TRUNK, Next.FIND_RUN if run_id is None else Next.FOLLOW, run_id=run_id)
-    if run_id is None or seen.run is None:
+    here = Decision(_TRUNK, Next.FOLLOW, run_id=run_id)
+    if run_id is None:
+        if seen.tagged is None:
+            return replace(here, next=Next.FIND_RUN)
+        gone = "Neither JAWS nor the folder of the job knows the run that it was submitted as"
+        return _failed(here, StepEnd(is_done=False, reason=gone), UNEXPECTED)
+    if seen.run is None:
         return here
     if seen.run.end is RunEnd.SUCCESS:
         return _uploading(_S.UPLOAD_SUBMITTING, run_id, seen)

@@ -61,6 +61,11 @@ _ROWS: list[tuple[str, S, str | None, Seen, S | None, Next, int]] = [
     ("answer without id", S.JOB_SUBMITTING, None, _seen(submit=[DONE]), S.JOB_SUBMITTING, Next.FIND_RUN, 0),
     ("run of the record", S.JOB_SUBMITTING, "7", _seen(), S.JOB_SUBMITTED, Next.FOLLOW, 0),
     ("not asked yet", S.JOB_SUBMITTED, "7", _seen(), S.JOB_SUBMITTED, Next.FOLLOW, 0),
+    ("run not recorded", S.JOB_SUBMITTED, None, _seen(submit=[RUN_7]), S.JOB_SUBMITTED, Next.FOLLOW, 0),
+    ("run not known", S.JOB_SUBMITTED, None, _seen(submit=[DONE]), S.JOB_SUBMITTED, Next.FIND_RUN, 0),
+    ("run found later", S.JOB_SUBMITTED, None, _seen(submit=[DONE], tagged=["7"]), S.JOB_SUBMITTED, Next.FOLLOW, 0),
+    ("run unknown to all", S.JOB_SUBMITTED, None, _seen(submit=[DONE], tagged=[]), S.ERROR, Next.NOTHING, 0),
+    ("sums, run not recorded", S.UPLOAD_SUBMITTING, None, _seen(submit=[RUN_7], checksums=[WORKS]), S.UPLOAD_SUBMITTING, Next.WAIT, 0),
     ("run goes on", S.JOB_SUBMITTED, "7", _seen(SeenRun()), S.JOB_SUBMITTED, Next.FOLLOW, 0),
     ("run gone", S.JOB_SUBMITTED, "7", _seen(SeenRun(is_gone=True)), S.ERROR, Next.NOTHING, 0),
     ("cancelled", S.JOB_SUBMITTED, "7", _seen(SeenRun(RunEnd.CANCELED)), S.ERROR, Next.NOTHING, 0),
@@ -222,10 +227,11 @@ def test_record_follows_the_decision_and_then_agrees_with_it(
         assert may_follow(current, step.state)
         current = step.state
     assert current == (decision.states[-1] if decision.states else state)
-    # A server that crashed before or after it recorded that does the same next.
+    # A server that crashed before or after it recorded that, with the run or without it, does the same next.
     if current not in (S.COMPLETE, S.ERROR):
-        again = decide(current, decision.run_id, seen)
-        assert (again.next, again.attempt) == (decision.next, decision.attempt)
+        for recorded in (decision.run_id, run_id):
+            again = decide(current, recorded, seen)
+            assert (again.next, again.attempt) == (decision.next, decision.attempt)
         assert next_parent_state(state, [current]) is None or current is not state
 
 

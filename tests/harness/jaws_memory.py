@@ -1,0 +1,670 @@
+"""NERSC, JAWS, an object store and records in memory, on a virtual clock: for thousands of jobs, and for servers that die anywhere.
+
+Real are the driver, both sites, what they share, their steps and their looks. Made up are the clients of NERSC and JAWS, the helper at NERSC (it
+claims, works and ends as ``cts_core.worker.nersc`` does, and moves no bytes), the object store, and of the record store what a driver needs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, TypeVar
+
+import pytest
+from pydantic import SecretStr
+
+from cts_core.engine import driver
+from cts_core.engine.driver import Driver
+from cts_core.engine.jobs import cancel_job
+from cts_core.errors import NoSuchJobError, PathNotFoundError, UnavailableError
+from cts_core.model.record import ContainerRecord, ContainerTransition, JobRecord, set_fields
+from cts_core.model.site import SiteName
+from cts_core.object_paths import FolderPath
+from cts_core.objects.s3.presign import PresignedPost
+from cts_core.objects.store import ChecksumState, ObjectPage, StoredObject
+from cts_core.records.store import FIRST_CONTAINER_STATES
+from cts_core.sites.jaws import commands, facility, site
+from cts_core.sites.jaws.central import Run
+from cts_core.sites.jaws.facility import Facility
+from cts_core.sites.jaws.layout import JAWS_SITES, Machine
+from cts_core.sites.jaws.setup import JAWSSetup
+from cts_core.sites.jaws.sfapi import SFAPIError, Task, TaskState
+from cts_core.sites.jaws.site import JAWSSite
+from cts_core.sites.site import ClientInfo
+from cts_core.states import TERMINAL, JobState
+from tests.harness.factories import CRC, NOON, make_image, make_job_record, make_transition
+from tests.harness.jaws_vectors import LAYOUT
+from tests.harness.virtual_time import run_in_virtual_time
+
+_T = TypeVar("_T")
+LOG_DIR = FolderPath("logs/cts/")
+_CLAIM = re.compile(r"submit-([1-9][0-9]*)\.claim")
+_STOP = "stop"
+
+
+def monotonic() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def now() -> datetime:
+    return NOON + timedelta(seconds=monotonic())
+
+
+def _seen_from_dtns(path: str) -> str:
+    return f"/global{path}" if path.startswith("/pscratch/") else path
+
+
+def _failure(reason: str) -> dict[str, Any]:
+    return {"result": "fail", "job_msg": reason, "lasting": False}
+
+
+class Life:
+    """The life of a server. Whatever it does to others passes here, and at one of these points it can be killed or frozen."""
+
+    def __init__(self, stop_at: int = 0) -> None:
+        """``stop_at`` counts the points from 1; with 0 it goes on."""
+        self.points: list[str] = []
+        self.is_stopped = asyncio.Event()
+        self._stop_at = stop_at
+        self._awake = asyncio.Event()
+        self._awake.set()
+
+    async def act(self, name: str, effect: Callable[[], _T]) -> _T:
+        """Have an effect, with a point right before it and one right after it."""
+        await self._pass(f"before {name}")
+        result = effect()
+        await self._pass(f"after {name}")
+        return result
+
+    async def ask(self, question: Callable[[], _T]) -> _T:
+        await self._awake.wait()
+        return question()
+
+    async def _pass(self, point: str) -> None:
+        await self._awake.wait()
+        self.points.append(point)
+        if len(self.points) == self._stop_at:
+            self.stop()
+        await self._awake.wait()
+
+    def stop(self) -> None:
+        """Kill the server; one that is thawed was only frozen."""
+        self._awake.clear()
+        self.is_stopped.set()
+
+    def thaw(self) -> None:
+        self._awake.set()
+
+
+@dataclass
+class HelperFate:
+    """What happens to one helper."""
+
+    delay: float = 0.5
+    """Seconds until its command begins."""
+    seconds: float = 8.0
+    is_lost: bool = False
+    """Whether its command never begins."""
+    dies: str | None = None
+    """``claimed``: in the middle of its work; ``done``: after it, before that is written down."""
+    fails: str | None = None
+    """Why another attempt is needed."""
+
+
+@dataclass
+class RunFate:
+    """What happens to the run of one job."""
+
+    seconds: float = 30.0
+    result: str | None = "succeeded"
+
+
+@dataclass
+class MemoryRun:
+    id: str
+    tag: str
+    site: str
+    begun: float
+    over: float
+    result: str | None
+    is_cancelled: bool = False
+
+    @property
+    def is_over(self) -> bool:
+        return self.is_cancelled or monotonic() >= self.over
+
+    @property
+    def folder(self) -> str:
+        return f"/global/results/{self.id}/x"
+
+
+@dataclass
+class _File:
+    text: str
+    touched: float | None = None
+    """None while its helper touches it."""
+
+    def describe(self, name: str) -> dict[str, Any]:
+        age = 0.0 if self.touched is None else monotonic() - self.touched
+        told = {"age": age, "size": len(self.text)}
+        return {**told, "text": self.text} if name.endswith(".json") else told
+
+
+@dataclass
+class MemoryWorld:
+    """All that servers share."""
+
+    helper_fate: Callable[[str, str], HelperFate] = lambda _job, _step: HelperFate()
+    run_fate: Callable[[str], RunFate] = lambda _job: RunFate()
+    is_down: Callable[[str], bool] = lambda _system: False
+    """Of ``sfapi``, ``perlmutter``, ``dtns``, ``jaws``, ``kbase`` and ``jgi``."""
+    doubles_commands: bool = False
+    plans: dict[str, dict[str, Any]] = field(default_factory=dict)
+    folders: dict[str, dict[str, _File]] = field(default_factory=dict)
+    runs: dict[str, MemoryRun] = field(default_factory=dict)
+    objects: dict[str, StoredObject] = field(default_factory=dict)
+    jobs: dict[str, JobRecord] = field(default_factory=dict)
+    containers: dict[str, list[ContainerRecord]] = field(default_factory=dict)
+    live: dict[str, None] = field(default_factory=dict)
+    leases: dict[str, tuple[str, datetime]] = field(default_factory=dict)
+    servers: list[MemoryServer] = field(default_factory=list)
+    done: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """How often a step of a job was done to its end."""
+    worked: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    """By job, from when to when helpers and runs have worked for it."""
+    _helpers: dict[asyncio.Task[None], Machine] = field(default_factory=dict)
+
+    # -- jobs --
+
+    def add_job(self, template: JobRecord, job_id: str) -> str:
+        output_dir = f"data/out/{job_id}/"
+        job_input = template.job_input.model_copy(update={"output_dir": output_dir})
+        created = [make_transition(time=now(), recorded_at=now())]
+        changes = {"id": job_id, "job_input": job_input, "transition_times": created}
+        self.jobs[job_id] = template.model_copy(update=changes)
+        self.live[job_id] = None
+        steps = [ContainerTransition(state=s, time=now()) for s in FIRST_CONTAINER_STATES]
+        self.containers[job_id] = [
+            ContainerRecord(id=job_id, sub_id=n, state=steps[-1].state, transition_times=steps)
+            for n in range(job_input.num_containers)
+        ]
+        for file in job_input.input_files:
+            self.put(file.file, file.crc64nvme or "")
+        return job_id
+
+    def put(self, path: str, crc64nvme: str) -> None:
+        self.objects[path] = StoredObject(
+            path=path,
+            size=1,
+            etag="e",
+            content_type="",
+            modified=now(),
+            checksum=ChecksumState.STORED,
+            crc64nvme=crc64nvme,
+        )
+
+    # -- helpers --
+
+    def begin(self, machine: Machine, words: Sequence[str]) -> None:
+        for _ in range(1 + self.doubles_commands):
+            task = asyncio.create_task(self._attempt(*words[1:]))
+            self._helpers[task] = machine
+            task.add_done_callback(self._helpers.pop)
+
+    def kill_helpers(self, machine: str) -> None:
+        for task, runs_on in list(self._helpers.items()):
+            if runs_on == machine:
+                task.cancel()
+
+    async def _attempt(self, folder: str, step: str, number: str, plan_path: str) -> None:
+        folder, plan_path = _seen_from_dtns(folder), _seen_from_dtns(plan_path)
+        job_id = folder.rpartition("/")[2]
+        fate = self.helper_fate(job_id, step)
+        if fate.is_lost:
+            return
+        await asyncio.sleep(fate.delay)
+        plan = self.plans.get(plan_path)
+        files = self.folders.setdefault(folder, {})
+        if plan is None or f"{step}-{number}.claim" in files:
+            return
+        claim = files[f"{step}-{number}.claim"] = _File("")
+        self.plans.pop(plan_path, None)
+        begun = monotonic()
+        try:
+            await asyncio.sleep(fate.seconds)
+            if fate.dies == "claimed":
+                return
+            if fate.fails is not None:
+                end = _failure(fate.fails)
+            else:
+                data = self._do(step, files, int(number), plan)
+                if fate.dies == "done":
+                    return
+                self.done[job_id, step] += 1
+                end = {"result": "success", "data": data}
+        except RuntimeError as e:
+            end = _failure(str(e))
+        finally:
+            claim.touched = monotonic()
+            self.worked.setdefault(job_id, []).append((begun, monotonic()))
+        files[f"{step}-{number}.json"] = _File(json.dumps(end), monotonic())
+        for server in self.servers:
+            server.call_back(job_id)
+
+    def _do(self, step: str, files: dict[str, _File], number: int, plan: Mapping[str, Any]) -> Any:
+        match step:
+            case "submit":
+                if f"submit-{number + 1}.claim" in files:
+                    raise RuntimeError("A later attempt has begun, or the job was canceled")
+                *_, tag, _wdl, _inputs, at = plan["command"]
+                return {"run_id": int(self._run(tag, at).id)}
+            case "checksums":
+                sums = [{**file, "crc64nvme": CRC, "size": 1} for file in plan["files"]]
+                files[plan["sums"]] = _File(json.dumps({"root": plan["root"], "files": sums}))
+            case "upload":
+                for file in plan["files"]:
+                    self.put(file["name"], file["crc64nvme"])
+            case "logs":
+                return {"shards": {"0": [3, "it failed"]}, "message": None}
+        return None
+
+    def _run(self, tag: str, at: str) -> MemoryRun:
+        fate, begun = self.run_fate(tag), monotonic()
+        run_id = str(1000 + len(self.runs))
+        run = MemoryRun(run_id, tag, at, begun, begun + fate.seconds, fate.result)
+        self.runs[run_id] = run
+        return run
+
+    def look(self, question: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {
+            folder: None
+            if (files := self.folders.get(folder)) is None
+            else {name: file.describe(name) for name, file in files.items()}
+            for folder in question["folders"]
+        }
+
+    def keep_from_submission(self, folder: str) -> list[int]:
+        files = self.folders.setdefault(folder, {})
+        begun = sorted(int(match[1]) for name in files if (match := _CLAIM.fullmatch(name)))
+        if begun and files[f"submit-{begun[-1]}.claim"].text == _STOP:
+            return begun[:-1]
+        number = (begun or [0])[-1] + 1
+        files[f"submit-{number}.claim"] = _File(_STOP, monotonic())
+        return begun
+
+
+class _NERSC:
+    """The client of NERSC of one server."""
+
+    def __init__(self, world: MemoryWorld, life: Life) -> None:
+        self._world = world
+        self._life = life
+
+    def _check(self, machine: Machine | None = None) -> None:
+        if self._world.is_down("sfapi"):
+            raise UnavailableError("NERSC answers with status 503")
+        if machine is not None and self._world.is_down(machine):
+            raise SFAPIError(f"NERSC says that a call failed: {machine} is unavailable")
+
+    async def account(self) -> str:
+        return LAYOUT.user
+
+    async def client(self) -> ClientInfo:
+        return ClientInfo("client", NOON + timedelta(days=1000))
+
+    async def run(self, machine: Machine, command: str) -> str:
+        if not command.startswith("["):
+            return await self._life.ask(
+                lambda: self._ended(machine, f"scratch={LAYOUT.scratch[machine]}")
+            )
+        words, question = json.loads(command)
+        if words[0] == "look":
+            return await self._life.ask(lambda: self._ended(machine, self._world.look(question)))
+
+        def begin() -> str:
+            self._check(machine)
+            self._world.begin(machine, words)
+            return f"task of {' '.join(words[1:4])}"
+
+        def stop() -> str:
+            return self._ended(machine, self._world.keep_from_submission(words[1]))
+
+        return await self._life.act(
+            " ".join([words[0], *words[2:4]]), begin if words[0] == "attempt" else stop
+        )
+
+    def _ended(self, machine: Machine, answer: object) -> str:
+        """Return as the id of the task what a short command writes."""
+        self._check(machine)
+        return answer if isinstance(answer, str) else json.dumps(answer)
+
+    async def task(self, task_id: str) -> Task:
+        def view() -> Task:
+            self._check()
+            if task_id.startswith("task of"):
+                return Task(TaskState.GONE)
+            return Task(TaskState.COMPLETED, is_ok=True, output=task_id)
+
+        return await self._life.ask(view)
+
+    async def upload(self, machine: Machine, path: str, content: bytes) -> None:
+        def write() -> None:
+            self._check(machine)
+            if path.endswith(".plan"):
+                self._world.plans[path] = json.loads(content)
+
+        await self._life.act("upload", write)
+
+    async def download(self, machine: Machine, path: str) -> bytes | None:
+        def read() -> bytes | None:
+            self._check(machine)
+            folder, _, name = path.rpartition("/")
+            if name == "outputs.json":
+                return json.dumps(self._outputs(folder)).encode()
+            file = self._world.folders.get(folder, {}).get(name)
+            return None if file is None else file.text.encode()
+
+        return await self._life.ask(read)
+
+    def _outputs(self, folder: str) -> dict[str, Any]:
+        run = self._world.runs[folder.split("/")[3]]
+        shards = range(self._world.jobs[run.tag].job_input.num_containers)
+        place = "./call-run_container/shard-{}/execution"
+        files = [[f"{place.format(n)}/__output__/{n}.txt"] for n in shards]
+        return {"x.output_files": files, "x.stdouts": [], "x.stderrs": []}
+
+    async def call_back(self, *_: object, **__: object) -> None:
+        await self._life.ask(self._check)
+
+    async def status(self, machine: Machine) -> object:
+        def view() -> object:
+            self._check()
+            return {"status": "unavailable" if self._world.is_down(machine) else "active"}
+
+        return await self._life.ask(view)
+
+    async def outages(self, _machine: Machine) -> object:
+        return []
+
+    planned_outages = outages
+
+
+class _JAWS:
+    """The client of JAWS of one server."""
+
+    def __init__(self, world: MemoryWorld, life: Life) -> None:
+        self._world = world
+        self._life = life
+
+    def _check(self) -> None:
+        if self._world.is_down("jaws"):
+            raise UnavailableError("JAWS answers with status 502")
+
+    async def _ask(self, question: Callable[[], _T]) -> _T:
+        def ask() -> _T:
+            self._check()
+            return question()
+
+        return await self._life.ask(ask)
+
+    async def user(self) -> str:
+        return await self._ask(lambda: LAYOUT.user)
+
+    async def run(self, run_id: str) -> Run | None:
+        def view() -> Run | None:
+            run = self._world.runs.get(run_id)
+            if run is None:
+                return None
+            if not run.is_over:
+                return Run(run_id, "running", None, None)
+            return Run(run_id, "done", "cancelled" if run.is_cancelled else run.result, run.folder)
+
+        return await self._ask(view)
+
+    async def was_cancelled(self, run_id: str) -> bool:
+        return await self._ask(lambda: self._world.runs[run_id].is_cancelled)
+
+    async def status(self, name: str) -> object:
+        up = {True: "DOWN", False: "UP"}
+        return await self._ask(lambda: {f"{name}-Cromwell": up[self._world.is_down(name)]})
+
+    async def cancel(self, run_id: str) -> None:
+        def cancel() -> None:
+            self._check()
+            run = self._world.runs[run_id]
+            run.is_cancelled = run.is_cancelled or not run.is_over
+
+        await self._life.act("cancel a run", cancel)
+
+    async def find(self, tag: str) -> list[str]:
+        return await self._ask(
+            lambda: [run.id for run in self._world.runs.values() if run.tag == tag]
+        )
+
+
+class _Objects:
+    """The object store, as one server sees it."""
+
+    def __init__(self, world: MemoryWorld, life: Life) -> None:
+        self._world = world
+        self._life = life
+
+    async def head(self, paths: Sequence[str]) -> list[StoredObject | PathNotFoundError]:
+        objects = self._world.objects
+        return await self._life.ask(lambda: [objects.get(p) or PathNotFoundError(p) for p in paths])
+
+    async def list(self, _prefix: str, **_: object) -> ObjectPage:
+        return await self._life.ask(lambda: ObjectPage(objects=[]))
+
+    async def presign_gets(self, paths: Sequence[str], _: timedelta) -> list[SecretStr]:
+        return [SecretStr(f"https://s3/{path}") for path in paths]
+
+    async def presign_posts(self, outputs: Sequence[Any], _: timedelta) -> list[PresignedPost]:
+        return [PresignedPost(f"https://s3/{output.path}", {}) for output in outputs]
+
+    async def presign_post_below(self, folder: str, _: timedelta, **__: object) -> PresignedPost:
+        return PresignedPost("https://s3/", {"key": f"{folder}${{filename}}"})
+
+
+class MemoryRecords:
+    """The records, as one server sees them: what a driver needs of the port ``RecordStore``."""
+
+    def __init__(self, world: MemoryWorld, life: Life) -> None:
+        self._world = world
+        self._life = life
+
+    async def now(self) -> datetime:
+        return await self._life.ask(now)
+
+    async def get_job(self, job_id: str) -> JobRecord:
+        def find() -> JobRecord:
+            if job_id not in self._world.jobs:
+                raise NoSuchJobError(job_id)
+            return self._world.jobs[job_id]
+
+        return await self._life.ask(find)
+
+    get_drivable = get_summary = get_job
+
+    async def live_jobs(self, cluster: SiteName) -> list[JobRecord]:
+        jobs = self._world.jobs
+        return await self._life.ask(
+            lambda: [jobs[job_id] for job_id in self._world.live if jobs[job_id].cluster is cluster]
+        )
+
+    async def take_leases(
+        self, job_ids: Collection[str], owner: str, *, now: datetime, until: datetime
+    ) -> set[str]:
+        def take() -> set[str]:
+            leases = self._world.leases
+            free = {
+                i
+                for i in job_ids
+                if i not in leases or leases[i][0] == owner or leases[i][1] <= now
+            }
+            leases.update(dict.fromkeys(free, (owner, until)))
+            return free
+
+        return await self._life.ask(take)
+
+    async def container_states(self, job_id: str) -> list[JobState]:
+        return await self._life.ask(lambda: [c.state for c in self._world.containers[job_id]])
+
+    async def containers(self, job_id: str) -> list[ContainerRecord]:
+        return await self._life.ask(lambda: list(self._world.containers[job_id]))
+
+    async def set_wait(self, *_: object) -> None:
+        await self._life.ask(lambda: None)
+
+    async def transition(
+        self, job_id: str, expected: JobState, new: JobState, *, outcome: Any = None, **_: object
+    ) -> bool:
+        def move() -> bool:
+            job = self._world.jobs[job_id]
+            if job.state is not expected:
+                return False
+            step = make_transition(state=new, time=now(), recorded_at=now())
+            steps = [*job.transition_times, step]
+            changes = {
+                "state": new,
+                "transition_times": steps,
+                **(set_fields(outcome) if outcome else {}),
+            }
+            self._world.jobs[job_id] = job.model_copy(update=changes)
+            if new in TERMINAL:
+                del self._world.live[job_id]
+                self._world.leases.pop(job_id, None)
+            return True
+
+        return await self._life.act(f"{expected} to {new}", move)
+
+    async def transition_container(
+        self,
+        job_id: str,
+        number: int,
+        expected: JobState,
+        steps: Sequence[ContainerTransition],
+        *,
+        outcome: Any = None,
+    ) -> bool:
+        def move() -> bool:
+            container = self._world.containers[job_id][number]
+            if container.state is not expected:
+                return False
+            reached = [*container.transition_times, *steps]
+            changes = {"state": steps[-1].state, "transition_times": reached}
+            self._world.containers[job_id][number] = container.model_copy(
+                update={**changes, **(set_fields(outcome) if outcome else {})}
+            )
+            return True
+
+        return await self._life.act(f"container {number} to {steps[-1].state}", move)
+
+
+class _MemoryFacility(Facility):
+    def __init__(self, world: MemoryWorld, life: Life, **given: Any) -> None:
+        setup = JAWSSetup(
+            group=LAYOUT.group,
+            user=LAYOUT.user,
+            sfapi_cred_path=Path(__file__),
+            refdata_root=LAYOUT.refdata_root,
+            staging_dir_dtn=LAYOUT.staging[Machine.DTNS],
+            staging_dir_perlmutter=LAYOUT.staging[Machine.PERLMUTTER],
+            remote_code_dir=LAYOUT.code_root,
+            jaws_token=SecretStr("token"),
+            log_dir=LOG_DIR,
+            root_url="https://cts",
+        )
+        super().__init__(setup, **given)
+        self.central: Any = _JAWS(world, life)
+        self._nersc_client: Any = _NERSC(world, life)
+        self._public = self._nersc_client
+
+    async def _make_client(self) -> Any:
+        modified = self.setup.sfapi_cred_path.stat().st_mtime
+        info = await self._nersc_client.client()
+        return facility._Client(self._nersc_client, info, modified)
+
+
+class MemoryServer:
+    """A server with both sites, in a world that it shares with others."""
+
+    def __init__(
+        self,
+        world: MemoryWorld,
+        life: Life | None = None,
+        clusters: Sequence[SiteName] = tuple(JAWS_SITES),
+        **given: Any,
+    ) -> None:
+        """``given`` are arguments of its ``Facility``."""
+        self.life = life or Life()
+        self._world = world
+        self.records: Any = MemoryRecords(world, self.life)
+        objects: Any = _Objects(world, self.life)
+        shared = _MemoryFacility(world, self.life, **given)
+        others: Any = SimpleNamespace(wake=lambda: None, publish_progress=lambda _: None)
+        self.drivers = [
+            Driver(
+                JAWSSite(cluster, shared, self.records, objects),
+                self.records,
+                objects,
+                others,
+                others,
+                log_dir=LOG_DIR,
+            )
+            for cluster in clusters
+        ]
+
+    async def start(self) -> None:
+        for of_site in self.drivers:
+            await of_site.start()
+        self._world.servers.append(self)
+
+    def kill(self) -> None:
+        self.life.stop()
+        self._world.servers.remove(self)
+
+    def call_back(self, job_id: str) -> None:
+        for of_site in self.drivers:
+            of_site.nudge(job_id)
+
+    async def cancel(self, job_id: str) -> None:
+        await cancel_job(self.records, job_id)
+        for of_site in self.drivers:
+            of_site.wake(job_id)
+
+
+def make_template(cluster: SiteName, containers: int = 1) -> JobRecord:
+    image = make_image(name="ghcr.io/kbase/tool")
+    return make_job_record(
+        cluster=cluster.value,
+        image=f"{image.name}:latest",
+        registered=image,
+        num_containers=containers,
+        files=containers,
+    )
+
+
+def run_in_memory(work: Callable[[], Coroutine[Any, Any, _T]], *, poll_seconds: float) -> _T:
+    """Return what the coroutine returns, in virtual time.
+
+    Sites tell that time, and send their helpers what the helper of a ``MemoryWorld`` reads; drivers look at all jobs each ``poll_seconds``.
+    """
+
+    def helper(_machine: object, _code: str, words: Sequence[str], **given: Any) -> str:
+        return json.dumps([list(words), given.get("question")])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(commands, "helper", helper)
+        patch.setattr(site, "utc_now", now)
+        patch.setattr(facility, "utc_now", now)
+        patch.setattr(facility, "pack_code", lambda: b"")
+        patch.setattr(driver, "POLL_SECONDS", poll_seconds)
+        return run_in_virtual_time(work)
