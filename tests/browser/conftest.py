@@ -7,23 +7,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Error, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, Error, Locator, Page
 
-from tests.harness.browser import LIGHT, SCREENSHOTS, LabHarness, NotebookPage, set_theme
+from tests.harness.browser import (
+    LIGHT,
+    SCREENSHOTS,
+    LabHarness,
+    NotebookPage,
+    find_chromium,
+    running_browser,
+    set_theme,
+)
 from tests.harness.labextension import built_labextension
 from tests.harness.paths import SLEEP_THEN_WRITE
-from tests.services.server import MissingError, free_port, or_skip
-
-CHROMIUM = Path("/usr/bin/chromium")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-quic",
-]
+from tests.services.server import free_port, or_skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -38,12 +35,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     with or_skip():
-        if not CHROMIUM.exists():
-            raise MissingError(f"There is no {CHROMIUM}: the browser tests need it")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        find_chromium()
+    with running_browser() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="package")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 
-import nbformat
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -60,13 +59,7 @@ def test_card_of_an_untrusted_notebook_without_a_kernel_is_live(open_notebook, l
     notebook = open_notebook(submit("foreign", seconds=100))
     expect_state(notebook.card(), "Running")
     notebook.save()
-    # The same notebook by another author, for which there is no kernel.
-    saved = notebook.saved()
-    saved.cells[0].source += " "
-    saved.metadata.kernelspec = {"name": "none", "display_name": "None"}
-    notebook.name = "foreign.ipynb"
-    nbformat.write(saved, lab.folder / "work" / notebook.name)
-    notebook.open()
+    notebook.open_foreign()
     card = notebook.card()
     expect_state(card, "Running")
     expect(card.locator(".cts-stream")).to_have_text("Live", timeout=LONG)

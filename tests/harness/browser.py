@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,14 +17,25 @@ from typing import Any
 import httpx
 import nbformat
 from nbformat.v4 import new_code_cell, new_notebook
-from playwright.sync_api import Error, Locator, Page, expect
+from playwright.sync_api import Browser, Error, Locator, Page, expect, sync_playwright
 
 from cts_jupyter.client import CTSClient
 from cts_jupyter.discovery import Connection
 from tests.harness.labextension import SOURCES
 from tests.harness.paths import SLEEP_THEN_WRITE
 from tests.harness.server_file import wait_for_server_file
+from tests.services.server import MissingError
 
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-quic",
+]
 LAB_TOKEN = "the-labs-own-token"
 SCREENSHOTS = Path(os.environ.get("TESTS_SCREENSHOTS", "test-results/card"))
 SUBMIT = (
@@ -59,6 +72,23 @@ OPEN = """async ([path, forget]) => {
 }"""
 
 
+def find_chromium() -> Path:
+    """Return the browser that pages are shown in. Raises MissingError."""
+    if not CHROMIUM.exists():
+        raise MissingError(f"There is no {CHROMIUM}: the browser tests need it")
+    return CHROMIUM
+
+
+@contextlib.contextmanager
+def running_browser(*flags: str) -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=str(find_chromium()), args=[*FLAGS, *flags]
+        )
+        yield browser
+        browser.close()
+
+
 def set_theme(page: Page, theme: str) -> None:
     """Show JupyterLab in a theme, which is kept on its server for the pages that follow."""
     # JupyterLab fails to remove the splash of its start if that of a theme comes and goes meanwhile.
@@ -86,6 +116,10 @@ def open_lab(lab: LabHarness, page: Page, path: str = "lab") -> None:
 def open_sidebar(lab: LabHarness, page: Page) -> Locator:
     """Open JupyterLab anew, with the sidebar."""
     open_lab(lab, page)
+    return show_sidebar(page)
+
+
+def show_sidebar(page: Page) -> Locator:
     page.evaluate("window.jupyterapp.commands.execute('cts:show-jobs')")
     found = page.locator(".cts-sidebar")
     expect(found).to_be_visible(timeout=LONG)
@@ -118,6 +152,7 @@ class LabHarness:
     process: subprocess.Popen[bytes] | None = None
     notebooks: int = field(default=0)
     tool: Path = SLEEP_THEN_WRITE
+    python: str | Path = sys.executable
     environ: dict[str, str] = field(default_factory=dict)
     runtime: Path = field(
         default_factory=lambda: Path(tempfile.mkdtemp(prefix="cts-lab-", dir="/tmp"))
@@ -142,12 +177,13 @@ class LabHarness:
         with (self.folder / "lab.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [
-                    sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root",
+                    self.python, "-m", "jupyterlab", "--no-browser", "--allow-root",
                     f"--port={self.port}", "--ServerApp.port_retries=0", "--ip=127.0.0.1",
                     f"--IdentityProvider.token={LAB_TOKEN}", f"--ServerApp.root_dir={work}",
                     "--LabApp.expose_app_in_browser=True", "--LabApp.news_url=",
                     f"--CTSExtension.home={self.folder / 'home'}", "--CTSExtension.owner=ana",
                     "--ServerApp.jpserver_extensions=cts_jupyter=True",
+                    "--JupyterNotebookApp.expose_app_in_browser=True",
                     # Of ports that are chosen before a kernel has them, some other process may take one.
                     "--KernelManager.transport=ipc",
                 ],
@@ -199,9 +235,11 @@ class NotebookPage:
     lab: LabHarness
     page: Page
     name: str
+    program: str = "lab/tree"
+    """What shows it: ``notebooks`` is Notebook 7."""
 
     def open(self) -> None:
-        self.page.goto(f"{self.lab.url}/lab/tree/{self.name}?token={LAB_TOKEN}&reset")
+        self.page.goto(f"{self.lab.url}/{self.program}/{self.name}?token={LAB_TOKEN}&reset")
         self.page.wait_for_function(
             "window.jupyterapp?.shell?.currentWidget?.content?.widgets?.length"
         )
@@ -235,6 +273,15 @@ class NotebookPage:
 
     def saved(self) -> nbformat.NotebookNode:
         return nbformat.read(self.lab.folder / "work" / self.name, as_version=4)
+
+    def open_foreign(self) -> None:
+        """Open the same notebook by another author, for which there is no kernel."""
+        saved = self.saved()
+        saved.cells[0].source += " "
+        saved.metadata.kernelspec = {"name": "none", "display_name": "None"}
+        self.name = f"foreign-{self.name}"
+        nbformat.write(saved, self.lab.folder / "work" / self.name)
+        self.open()
 
     def card(self, number: int = 0) -> Locator:
         return self.page.locator(".cts-card").nth(number)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 import re
@@ -16,14 +15,25 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.labextension import BUILT, SOURCES, WIDGETS, built_labextension, read_files
+from tests.harness.labextension import (
+    BUILT,
+    MAX_LOADER,
+    MAX_START,
+    MAX_START_PACKED,
+    MAX_WIDGET_PACKED,
+    NODE_PATH,
+    SOURCES,
+    WIDGETS,
+    built_labextension,
+    files_at_start,
+    packed_size,
+    read_files,
+    size,
+)
 from tests.harness.paths import ROOT
 from tests.services.server import or_skip
 
-STARTER = ROOT / "tests" / "harness" / "start_extension.mjs"
 STATIC = "cts_jupyter/widgets/static/"
-# Node comes with the environment.
-NODE_PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 SHARED = "data/share/jupyter/labextensions/cts-jupyter/"
 
 
@@ -85,36 +95,17 @@ def test_another_build_elsewhere_gives_the_same_bytes(built: Path, tmp_path: Pat
     assert again == read_files(built)
 
 
-def size(path: Path) -> int:
-    return path.stat().st_size
-
-
-def packed_size(path: Path) -> int:
-    return len(gzip.compress(path.read_bytes(), mtime=0))
-
-
 @pytest.mark.slow
 def test_page_loads_little_of_it_at_start(built: Path):
-    static = built / "static"
-    package = json.loads((built / "package.json").read_text())
-    entry = Path(package["jupyterlab"]["_build"]["load"]).name
-    started = subprocess.run(
-        ["node", STARTER, static, entry, "cts-jupyter"],
-        env={"PATH": NODE_PATH},
-        check=True,
-        capture_output=True,
-    )
-    files = [static / name for name in json.loads(started.stdout)]
-    assert static / entry in files
+    files = files_at_start(built)
     assert len(files) > 1
-    assert sum(map(size, files)) <= 150_000, "load what is not seen at once by src/lab/lazy.tsx"
-    assert sum(map(packed_size, files)) <= 45_000
+    assert size(*files) <= MAX_START, "load what is not seen at once by src/lab/lazy.tsx"
+    assert packed_size(*files) <= MAX_START_PACKED
 
 
-@pytest.mark.slow
 def test_widget_brings_little_along(built: Path):
-    assert size(WIDGETS / "loader.js") <= 1_500
-    assert packed_size(WIDGETS / "panel.js") <= 80_000
+    assert size(WIDGETS / "loader.js") <= MAX_LOADER
+    assert packed_size(WIDGETS / "panel.js") <= MAX_WIDGET_PACKED
 
 
 @pytest.mark.slow
