@@ -15,6 +15,9 @@ log = logging.getLogger(__name__)
 THREADS = 2
 """Threads that compute at the same time. More would only take turns holding Python's lock."""
 
+SMALL = 100
+"""Things on which a computation takes less time than its way to a thread and back, and holds the event loop for about a millisecond."""
+
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _pool = ThreadPoolExecutor(THREADS, thread_name_prefix="cts-compute")
@@ -27,6 +30,15 @@ async def run_in_pool(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.k
     """
     work = functools.partial(function, *args, **kwargs)
     return await asyncio.get_running_loop().run_in_executor(_pool, work)
+
+
+async def run_sized(
+    size: int, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs
+) -> _T:
+    """Return the result of a function that works on so many things; it is called in a thread if they are many."""
+    if size <= SMALL:
+        return function(*args, **kwargs)
+    return await run_in_pool(function, *args, **kwargs)
 
 
 async def cancel_and_wait(*tasks: asyncio.Task[Any] | None) -> None:

@@ -7,9 +7,10 @@ import math
 import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
-from cts_core.concurrency import concurrently, run_in_pool
+from cts_core.concurrency import concurrently, run_in_pool, run_sized
 from cts_core.engine.access import PathAccess, check_site_roles
 from cts_core.engine.images import Images
 from cts_core.engine.input_checks import check_input
@@ -17,6 +18,7 @@ from cts_core.engine.limits import Limits
 from cts_core.engine.problems import Problems
 from cts_core.engine.refdata import Refdata
 from cts_core.engine.sites import SiteDirectory
+from cts_core.engine.writable_folders import WritableFolders
 from cts_core.errors import (
     BucketNotFoundError,
     CTSError,
@@ -71,6 +73,8 @@ class Accepted:
     job: JobInput
     image: JobImage
     labels: dict[str, str]
+    time: datetime
+    """When it was taken up, by the store's clock."""
 
     def into(self, folder: str) -> Accepted:
         """Return a copy with another output folder, which the caller must have checked."""
@@ -101,6 +105,7 @@ class Submissions:
         self._images = images
         self._refdata = refdata
         self._access = access
+        self._writable = WritableFolders(objects)
         self._limits = limits
         self._max_cpu_hours = max_cpu_hours
         self._asks_sites = asks_sites
@@ -113,7 +118,9 @@ class Submissions:
 
         Raises the CTSError of the first check that fails.
         """
-        idempotency = await run_in_pool(idempotency_of, idempotency_key, submission.model_dump_json)
+        idempotency = await run_sized(
+            _size(submission), idempotency_of, idempotency_key, submission.model_dump_json
+        )
         existing = await self.find_idempotent(user, idempotency)
         return existing or await self.insert(user, await self.accept(user, submission), idempotency)
 
@@ -130,8 +137,10 @@ class Submissions:
     async def accept(self, user: User, submission: Submission) -> Accepted:
         """Check a job that is to be stored, and count it. Raises the CTSError of the first check that fails."""
         self._limits.count_submission(user)
-        checked = await self._check(user, submission.job_input(), Problems(), counts=True)
-        return Accepted(checked.job, checked.found_image, submission.labels)
+        async with concurrently() as start:
+            now = start(self._store.now())
+            checked = await self._check(user, submission.job_input(), Problems(), counts=True)
+            return Accepted(checked.job, checked.found_image, submission.labels, await now)
 
     async def insert(
         self,
@@ -146,7 +155,7 @@ class Submissions:
 
         With ``exclusive_output_dir``, raises FolderTakenError if another job has an exclusive claim on the output folder.
         """
-        now = await self._store.now()
+        now = accepted.time
         job = JobRecord(
             id=str(uuid.uuid4()),
             user=user.name,
@@ -209,7 +218,7 @@ class Submissions:
         """Make the checks in the contract's order, and read at once what they do not need each other for.
 
         With ``counts``, the job has to fit into the user's limit on live containers. The output folder is probed, which
-        writes, only after the checks before it.
+        writes, only after the checks before it, and if it is not known that it can be written.
         """
         async with concurrently() as start:
             live = (
@@ -231,11 +240,12 @@ class Submissions:
                     await self._refdata.check_job(job, image)
             with problems.at("output_dir"):
                 await self._check_output(user, job)
-            job, objects = await run_in_pool(_check_inputs, job, await inputs, problems)
+            size = _size(job)
+            job, objects = await run_sized(size, _check_inputs, job, await inputs, problems)
             plans: Sequence[ContainerPlan] = ()
             if not problems.has("params") and image is not None:
                 with problems.at("input_files"):
-                    plans = await run_in_pool(plan_job, job, image)
+                    plans = await run_sized(size, plan_job, job, image)
             warnings: list[str] = []
             if site is not None:
                 with problems.at("cluster"):
@@ -262,13 +272,15 @@ class Submissions:
     async def _check_output(self, user: User, job: JobInput) -> None:
         folder = self._access.check_output_folder(user, job.output_dir)
         if not self._access.is_restricted:
-            await self._objects.probe(folder)
+            await self._writable.check(folder)
 
     async def _head_inputs(
         self, user: User, job: JobInput, problems: Problems
     ) -> Sequence[StoredObject | CTSError]:
         """Return each input as the object store has it, or the error. Asks for none that the user may not read."""
-        paths = await run_in_pool(self._access.check_inputs, user, [f.file for f in job.files])
+        paths = await run_sized(
+            _size(job), self._access.check_inputs, user, [f.file for f in job.files]
+        )
         refused = next((path for path in paths if isinstance(path, CTSError)), None)
         if refused is not None and not problems.collects:
             raise refused
@@ -306,6 +318,13 @@ class Submissions:
             for folder, answer in zip(folders, await self._objects.head(folders), strict=True)
             if isinstance(answer, StoredObject)
         ]
+
+
+def _size(job: JobInput | Submission) -> int:
+    """Return on about how many things a computation over a job works."""
+    params = job.params
+    arguments = len(params.args or ()) + len(params.environment or ())
+    return len(job.input_files) + job.num_containers * (1 + arguments)
 
 
 def idempotency_of(key: str | None, body: Callable[[], str]) -> Idempotency | None:

@@ -233,6 +233,9 @@ class RecordStore(RefdataRecords, WorkerRecords, ChecksumRecords, Protocol):
     async def live_containers(self, user: str) -> int:
         """Return how many containers of the user's jobs have not ended."""
 
+    async def live_containers_at_most(self, user: str) -> int:
+        """Return a number that ``live_containers`` does not exceed, by one read of the user's live jobs."""
+
     async def unadopted_jobs(self) -> list[JobSummary]:
         """Return the live jobs that another program wrote into this store, oldest first. Only adopted ones are driven."""
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 
-from cts_core.concurrency import cancel_and_wait, concurrently, run_in_pool
+from cts_core.concurrency import SMALL, cancel_and_wait, concurrently, run_in_pool, run_sized
 
 
 async def _forever(ended: list[str], name: str) -> None:
@@ -106,3 +107,9 @@ async def test_tasks_that_are_not_awaited_end_with_the_block():
     with pytest.raises(ValueError, match="of the block"):
         await block()
     assert ended == ["running"]
+
+
+async def test_only_large_computations_leave_the_thread_of_their_caller():
+    here = threading.get_ident()
+    assert await run_sized(SMALL, threading.get_ident) == here
+    assert await run_sized(SMALL + 1, threading.get_ident) != here

@@ -42,11 +42,12 @@ async def add(db: Collections, task: ChecksumTask, max_running: int) -> bool:
     if not free:
         return False
     await _delete_oldest(db, task.user)
-    files = await db.parse(
+    files = await db.convert(
+        len(task.files) * documents.BYTES_OF_FILE,
         lambda: [
             documents.encode({"id": task.id, "number": number, "result": file.to_json()})
             for number, file in enumerate(task.files)
-        ]
+        ],
     )
     await db.checksum_files.insert_many(files, ordered=False)
     request = {"id": task.id, "user": task.user, "state": task.state.value, "created": task.created}
@@ -86,7 +87,10 @@ async def get(db: Collections, task_id: str) -> ChecksumTask:
     if len(files) != found["files"]:
         raise no_such_checksums(task_id)  # it is being deleted
     return await db.parse(
-        lambda: ChecksumTask.model_validate({**found, "files": [file["result"] for file in files]})
+        lambda files: ChecksumTask.model_validate(
+            {**found, "files": [file["result"] for file in files]}
+        ),
+        files,
     )
 
 

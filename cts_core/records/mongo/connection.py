@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -33,6 +33,8 @@ from cts_core.records.mongo import condition_wait
 from cts_core.records.mongo.schema import prepare
 from cts_core.worker.files import says_full
 
+SMALL = 16 << 10
+"""Bytes of documents that are converted in less time than their way to a thread and back takes."""
 POOL = 50
 """The most connections to each server."""
 PARSERS = 2
@@ -97,8 +99,16 @@ class Collections:
         time: datetime = hello["localTime"]
         return time
 
-    async def parse(self, function: Callable[[], _T]) -> _T:
-        """Run a function that would block the event loop in a thread."""
+    async def parse(
+        self, function: Callable[[Sequence[RawBSONDocument]], _T], found: Sequence[RawBSONDocument]
+    ) -> _T:
+        """Return what a function makes of these documents; it is called in a thread if they are large."""
+        return await self.convert(sum(len(each.raw) for each in found), lambda: function(found))
+
+    async def convert(self, size: int, function: Callable[[], _T]) -> _T:
+        """Return the result of a function that reads or makes documents of about so many bytes; it is called in a thread if they are large."""
+        if size <= SMALL:
+            return function()
         return await asyncio.get_running_loop().run_in_executor(self.threads, function)
 
 
@@ -108,6 +118,7 @@ class Connection:
     def __init__(self, settings: MongoSettings) -> None:
         self._settings = settings
         self._client: AsyncMongoClient[dict[str, Any]] | None = None
+        self._collections: Collections | None = None
         self._threads = ThreadPoolExecutor(PARSERS, thread_name_prefix="cts-records-parser")
         self._waiting = 0
         self._is_idle = asyncio.Event()
@@ -117,8 +128,10 @@ class Connection:
         condition_wait.install()
         try:
             self._client = await self._connect()
+            database = self._database(self._client)
             with pymongo.timeout(PREPARE_SECONDS):
-                await prepare(self._database(self._client))
+                await prepare(database)
+            self._collections = Collections.of(database, self._threads)
         except BaseException as e:
             await self.close()
             if isinstance(e, PyMongoError):
@@ -127,7 +140,7 @@ class Connection:
 
     async def close(self) -> None:
         """Finish the operations that wait, then close every connection."""
-        client, self._client = self._client, None
+        client, self._client, self._collections = self._client, None, None
         while self._waiting:
             self._is_idle.clear()
             await self._is_idle.wait()
@@ -144,13 +157,13 @@ class Connection:
         """
         task = asyncio.current_task()
         cancels = task.cancelling() if task else 0
-        if self._client is None:
+        if (collections := self._collections) is None:
             raise records_closed()
         if self._waiting >= MAX_WAITING:
             raise too_many_waiting()
         self._waiting += 1
         try:
-            yield Collections.of(self._database(self._client), self._threads)
+            yield collections
         except DocumentTooLarge as e:
             # Raised before anything is sent, and not a PyMongoError.
             raise too_large() from e

@@ -49,7 +49,10 @@ def make_new(job_id: str, count: int, created: datetime) -> list[ContainerRecord
 
 async def insert(db: Collections, records: Sequence[ContainerRecord]) -> None:
     """Store containers."""
-    new = await db.parse(lambda: [documents.from_container(record) for record in records])
+    new = await db.convert(
+        sum(documents.size_of_outputs(record) for record in records),
+        lambda: [documents.from_container(record) for record in records],
+    )
     await db.subjobs.insert_many(new, ordered=False)
 
 
@@ -71,14 +74,14 @@ async def records(
     stored = await cursor.limit(query.limit or 0).to_list()
     if not stored and await db.subjobs.find_one({"id": job_id}, {"_id": 1}) is None:
         return query.select(await derive(db, job_id))
-    return await db.parse(lambda: list(map(forward_compat.container, stored)))
+    return await db.parse(lambda found: list(map(forward_compat.container, found)), stored)
 
 
 async def record(db: Collections, job_id: str, number: int) -> ContainerRecord:
     """Return one container of a job. Raises NoSuchJobError, NoSuchContainerError, NewerRecordError."""
     stored = await db.subjobs.find_one({"id": job_id, "sub_id": number}, {"_id": 0})
     if stored is not None:
-        return await db.parse(lambda: forward_compat.container(stored))
+        return await db.parse(lambda found: forward_compat.container(found[0]), [stored])
     for container in await records(db, job_id):
         if container.sub_id == number:
             return container
@@ -162,6 +165,16 @@ async def count_live(db: Collections, user: str) -> int:
     return await db.subjobs.count_documents({"id": {"$in": live}, **IS_LIVE})
 
 
+async def count_of_live_jobs(db: Collections, user: str) -> int:
+    """Return how many containers the user's live jobs have, those that have ended included."""
+    pipeline: list[dict[str, Any]] = [
+        {"$match": {"user": user, **IS_LIVE}},
+        {"$group": {"_id": None, "count": {"$sum": {"$ifNull": ["$job_input.num_containers", 1]}}}},
+    ]
+    cursor = await db.jobs.aggregate(pipeline, hint=dict(BY_STATE))
+    return sum([int(found["count"]) async for found in cursor])
+
+
 async def transition(
     db: Collections,
     job_id: str,
@@ -172,7 +185,10 @@ async def transition(
     outcome: ContainerOutcome | None,
 ) -> bool:
     """Move a container through ``steps``; return False unless it is in ``expected``."""
-    changed = await db.parse(lambda: documents.from_container_outcome(outcome)) if outcome else {}
+    changed = {}
+    if outcome:
+        size = documents.size_of_outputs(outcome)
+        changed = await db.convert(size, lambda: documents.from_container_outcome(outcome))
     result = await db.subjobs.update_one(
         {"id": job_id, "sub_id": number, "state": expected.value},
         _pipeline(expected, steps, changed),

@@ -47,6 +47,8 @@ Document = Mapping[str, Any]
 
 PARSED = 1024
 """Inputs and images of jobs that are kept parsed, since the same jobs are read again and again."""
+BYTES_OF_FILE = 200
+"""About as many bytes are taken by an input, an output, an argument or a container without outputs in a document."""
 SUMMARY = {"_id": 0, "job_input.input_files": 0, "outputs": 0, "_cts.audit": 0, "traceback": 0}
 """The projection of a job for its summary: without what that does not need, and what can be large."""
 
@@ -65,6 +67,18 @@ def round_up(time: datetime) -> datetime:
     rest = timedelta(microseconds=time.microsecond % 1000)
     whole = time - rest
     return whole + _MILLISECOND if rest and whole < _LAST else whole
+
+
+def size_of_input(job_input: JobInput) -> int:
+    """Return about how many bytes the input of a job takes."""
+    params = job_input.params
+    arguments = len(params.args or ()) + len(params.environment or ())
+    return (len(job_input.input_files) + arguments) * BYTES_OF_FILE
+
+
+def size_of_outputs(outcome: JobOutcome | ContainerOutcome) -> int:
+    """Return about how many bytes a container or the outcome of a job takes."""
+    return (1 + len(outcome.outputs or ())) * BYTES_OF_FILE
 
 
 def encode(document: Document) -> RawBSONDocument:

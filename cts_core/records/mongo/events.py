@@ -132,7 +132,7 @@ async def _read(
 ) -> list[JobEvent]:
     cursor = await db.jobs.aggregate(pipeline(condition, when, limit), hint=dict(index))
     transitions = await cursor.to_list()
-    return await db.parse(lambda: forward_compat.readable(transitions, _event))
+    return await db.parse(lambda found: forward_compat.readable(found, _event), transitions)
 
 
 def _event(raw: RawBSONDocument) -> JobEvent:

@@ -62,12 +62,9 @@ async def insert(
     The containers are stored first, and the job last: containers of a job that is not stored are never read. A crash in
     between leaves at most a thousand small documents behind.
     """
-    if idempotency:
-        existing = await find_idempotent(db, job.user, idempotency.key)
-        if existing:
-            return existing
-    document = await db.parse(
-        lambda: documents.from_job(job, idempotency, exclusive_output_dir=exclusive_output_dir)
+    document = await db.convert(
+        documents.size_of_input(job.job_input),
+        lambda: documents.from_job(job, idempotency, exclusive_output_dir=exclusive_output_dir),
     )
     if len(document.raw) > MAX_NEW_BYTES:
         raise too_large()
@@ -90,7 +87,7 @@ async def insert(
             upsert=True,
         )
     except DuplicateKeyError:
-        # Another job took the key meanwhile, or has the folder; otherwise the job's own id is taken.
+        # Another job has the key, or the folder; otherwise the job's own id is taken.
         existing = await find_idempotent(db, job.user, idempotency.key) if idempotency else None
         if existing is not None and existing.job_id != job.id:
             await containers.delete(db, job.id)
@@ -130,7 +127,7 @@ async def find_idempotent(db: Collections, user: str, key: str) -> IdempotentJob
 async def get(db: Collections, job_id: str) -> JobRecord:
     """Return the whole record of a job. Raises NoSuchJobError, NewerRecordError."""
     job = require_job(await db.jobs.find_one({"id": job_id}, {"_cts.audit": 0}), job_id)
-    return await db.parse(lambda: forward_compat.record(job))
+    return await db.parse(lambda found: forward_compat.record(found[0]), [job])
 
 
 async def summary(db: Collections, job_id: str) -> JobSummary:
@@ -154,7 +151,7 @@ async def resubmissions(
     condition = {PARENT: {"$in": list(parent_ids), "$exists": True}}
     cursor = db.jobs.find(condition, documents.SUMMARY, hint=list(BY_PARENT))
     children = await cursor.sort(CREATED).limit(limit).to_list()
-    return await db.parse(lambda: forward_compat.summaries(children))
+    return await db.parse(forward_compat.summaries, children)
 
 
 async def live(db: Collections, site: SiteName | None) -> list[JobSummary]:
@@ -171,7 +168,7 @@ async def unadopted(db: Collections) -> list[JobSummary]:
 async def _oldest_first(db: Collections, condition: dict[str, Any]) -> list[JobSummary]:
     raw = await db.jobs.find(condition, documents.SUMMARY, hint=list(BY_STATE)).to_list()
     # Sorted here, since MongoDB would sort whole documents, with all their files.
-    jobs = await db.parse(lambda: forward_compat.drivables(raw))
+    jobs = await db.parse(forward_compat.drivables, raw)
     return sorted(jobs, key=lambda job: (job.transition_times[0].time, job.id))
 
 
@@ -187,7 +184,7 @@ async def ended(
     }
     cursor = db.jobs.find(condition, documents.SUMMARY, hint=list(UNCLEANED))
     uncleaned = await cursor.sort(UPDATED).limit(limit).to_list()
-    return await db.parse(lambda: forward_compat.summaries(uncleaned))
+    return await db.parse(forward_compat.summaries, uncleaned)
 
 
 async def ended_among(db: Collections, job_ids: Collection[str], before: datetime) -> set[str]:
@@ -213,7 +210,10 @@ async def transition(
     outcome: JobOutcome | None,
 ) -> bool:
     """Move a job to the state ``new``; return False unless it is in ``expected``. Raises NoSuchJobError."""
-    changed = await db.parse(lambda: documents.from_outcome(outcome)) if outcome else {}
+    changed = {}
+    if outcome:
+        size = documents.size_of_outputs(outcome)
+        changed = await db.convert(size, lambda: documents.from_outcome(outcome))
     if new in TERMINAL:
         await containers.gather_exit_codes(db, job_id)
     step = documents.transition(new, time, trans_id)

@@ -157,7 +157,7 @@ async def page(db: Collections, query: JobQuery) -> JobPage:
     matches = await cursor.sort(listing.order).limit(query.limit + 1).to_list()
     shown = matches[: query.limit]
     return JobPage(
-        jobs=await db.parse(lambda: forward_compat.summaries(shown)),
+        jobs=await db.parse(forward_compat.summaries, shown),
         next=_position(shown[-1], listing.column) if len(matches) > len(shown) else None,
         is_cut=is_cut,
     )

@@ -149,6 +149,11 @@ class MongoStore(RecordStore):
             return await containers.count_live(db, user)
 
     @override
+    async def live_containers_at_most(self, user: str) -> int:
+        async with self._use() as db:
+            return await containers.count_of_live_jobs(db, user)
+
+    @override
     async def unadopted_jobs(self) -> list[JobSummary]:
         async with self._use() as db:
             return await jobs.unadopted(db)

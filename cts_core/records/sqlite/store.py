@@ -102,10 +102,12 @@ class SQLiteStore(RecordStore):
         idempotency: Idempotency | None = None,
         exclusive_output_dir: bool = False,
     ) -> IdempotentJob | None:
-        await self.check_room()
-        new = await self._run(
-            lambda: jobs.NewJob.of(job, containers, exclusive_output_dir=exclusive_output_dir)
-        )
+
+        def prepare() -> jobs.NewJob:
+            self._connections.check_room()
+            return jobs.NewJob.of(job, containers, exclusive_output_dir=exclusive_output_dir)
+
+        new = await self._run(prepare)
         failpoint("store:before")
         existing = await self._write(lambda db: jobs.insert(db, new, idempotency))
         failpoint("store:after")
@@ -146,6 +148,11 @@ class SQLiteStore(RecordStore):
 
     @override
     async def live_containers(self, user: str) -> int:
+        return await self._read(lambda db: containers.count_live(db, user))
+
+    @override
+    async def live_containers_at_most(self, user: str) -> int:
+        # The exact number is one read here.
         return await self._read(lambda db: containers.count_live(db, user))
 
     @override

@@ -30,6 +30,7 @@ from cts_jupyter.server.http.errors import ErrorResponse
 from cts_jupyter.server.http.lifecycle import SETTING, Lifecycle
 from cts_jupyter.server.http.parse import (
     MAX_JSON_BODY,
+    QUICK_BODY,
     content_length,
     read_parameters,
     read_request,
@@ -282,7 +283,9 @@ class CTSHandler(BaseHandler):
             bytes(self._body),
             self.request.headers.get("Content-Type"),
         )
-        return await self._lifecycle.run_in_pool(parse) if self._body else parse()
+        if len(self._body) <= QUICK_BODY:
+            return parse()
+        return await self._lifecycle.run_in_pool(parse)
 
     async def _send_json(self, content: BaseModel | dict[str, Any], *, nulls: bool) -> None:
         may_compress = not self._headers_written and accepts_gzip(

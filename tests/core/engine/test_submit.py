@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -24,6 +25,10 @@ from cts_core.model.image import ImageRegistration
 from cts_core.model.record import JobQuery
 from cts_core.model.site import SiteName
 from cts_core.object_paths import FolderPath
+from cts_core.objects.s3.client import Api
+from cts_core.objects.s3.head import HeadClient, Response
+from cts_core.observability.instrument import PortCall
+from cts_core.observability.metrics import Metrics
 from cts_core.records.mongo import connection
 from cts_core.sites.local.site import LocalSite
 from tests.harness.engine import TIMEOUT_SECONDS, EngineHarness, running_engine, submission
@@ -58,8 +63,9 @@ async def test_what_a_submission_reads_is_read_at_once(
     await harness.prepare("a")
     submissions = harness.engine.submissions
     reads = [
-        (submissions._store, "live_containers"),
+        (submissions._store, "live_containers_at_most"),
         (submissions._store, "find_image"),
+        (submissions._store, "now"),
         (submissions._store, "inactive_sites"),
         (submissions._objects, "head"),
     ]
@@ -95,7 +101,10 @@ async def test_refused_submission_leaves_no_probe_of_its_output_folder(
 
 @pytest.mark.slow
 async def test_round_trips_of_a_submission(
-    tmp_path: Path, mongo_settings: MongoSettings, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    mongo_settings: MongoSettings,
+    minio: S3Server,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     is_submitting = ContextVar("is_submitting", default=False)
     sent: list[str] = []
@@ -111,22 +120,84 @@ async def test_round_trips_of_a_submission(
 
         failed = succeeded
 
-    client = partial(AsyncMongoClient, event_listeners=[Listener()])
-    monkeypatch.setattr(connection, "AsyncMongoClient", client)
-    settings = {"records": "mongo", "mongo": mongo_settings.model_dump()}
+    call, head = Api.call, HeadClient._head
+
+    async def record_call(api: Api, operation: str, path: str, **parameters: Any) -> Any:
+        if is_submitting.get():
+            sent.append(f"S3 {operation}")
+        return await call(api, operation, path, **parameters)
+
+    async def record_head(client: HeadClient, path: str) -> Response:
+        if is_submitting.get():
+            sent.append("S3 HEAD")
+        return await head(client, path)
+
+    monkeypatch.setattr(Api, "call", record_call)
+    monkeypatch.setattr(HeadClient, "_head", record_head)
+    mongo_client = partial(AsyncMongoClient, event_listeners=[Listener()])
+    monkeypatch.setattr(connection, "AsyncMongoClient", mongo_client)
+    minio.empty()
+    settings = {
+        "records": "mongo",
+        "mongo": mongo_settings.model_dump(),
+        "objects": "s3",
+        "s3": minio.settings().model_dump(),
+        "log_dir": "logs/jobs",
+    }
     async with running_engine(tmp_path, settings) as harness:
+
+        async def round_trips(key: str | None = None) -> list[str]:
+            token = is_submitting.set(True)
+            await harness.engine.submissions.submit(harness.user, submission(["a"]), key)
+            is_submitting.reset(token)
+            trips = sorted(sent)
+            sent.clear()
+            return trips
+
         await harness.prepare("a")
-        token = is_submitting.set(True)
-        await harness.engine.submissions.submit(harness.user, submission(["a"]))
-        is_submitting.reset(token)
-    assert sorted(sent) == [
-        "find images",
-        "find jobs",  # those of the user that are live: none
-        "find sites",
-        "hello 1",  # the store's time
-        "insert subjobs",
-        "update jobs",
+        least = [
+            "S3 HEAD",
+            "aggregate jobs",  # those of the user that are live
+            "find images",
+            "find sites",
+            "hello 1",  # the store's time
+            "insert subjobs",
+            "update jobs",
+        ]
+        assert await round_trips() == sorted(["S3 delete_object", "S3 put_object", *least])
+        assert await round_trips() == least, "the output folder is known to be writable"
+        assert await round_trips("key") == sorted(["find jobs", *least])
+        assert await round_trips("key") == ["find jobs"]
+
+
+async def test_calls_to_ports_of_a_submission(
+    harness: EngineHarness, monkeypatch: pytest.MonkeyPatch
+):
+    is_submitting = ContextVar("is_submitting", default=False)
+    calls: list[str] = []
+
+    def record(_: Metrics, call: PortCall) -> None:
+        if is_submitting.get():
+            calls.append(f"{call.port} {call.method}")
+
+    await harness.prepare("a")
+    monkeypatch.setattr(Metrics, "on_call", record)
+    is_submitting.set(True)
+    least = [
+        "objects head",
+        "records find_image",
+        "records inactive_sites",
+        "records insert_job",
+        "records live_containers_at_most",
+        "records now",
+        "site local describe",  # once for its limits, and once for its state
+        "site local describe",
+        "site local preflight",
     ]
+    for further in (["objects probe"], []):
+        await harness.engine.submissions.submit(harness.user, submission(["a"]))
+        assert sorted(calls) == sorted([*least, *further])
+        calls.clear()
 
 
 @pytest.mark.parametrize(

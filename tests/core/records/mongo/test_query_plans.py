@@ -201,6 +201,10 @@ TABLE: dict[str, tuple[Call, list[Plan]]] = {
         lambda s: s.live_containers("user1"),
         [BY_STATE, CONTAINER],
     ),
+    "containers of a user's live jobs": (
+        lambda s: s.live_containers_at_most("user1"),
+        [BY_STATE],
+    ),
     "to be cleaned": (
         lambda s: s.ended_jobs(NOON, [SiteName.LOCAL]),
         [Plan("cts_to_clean", "index")],
