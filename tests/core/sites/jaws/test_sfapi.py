@@ -169,7 +169,11 @@ async def test_odd_task_is_an_error_of_the_call(nersc: NERSC, sfapi: SFAPI, body
 
 
 async def test_call_has_one_deadline(nersc: NERSC, tmp_path: Path):
-    async with sfapi_client(nersc, tmp_path, timeout=0.3) as sfapi:
+    async with (
+        sfapi_client(nersc, tmp_path) as patient,
+        sfapi_client(nersc, tmp_path, timeout=0.3) as sfapi,
+    ):
+        sfapi.credentials = patient.credentials
         await sfapi.credentials.token()
         nersc.delay = 2.0
         with pytest.raises(UnavailableError, match=r"did not answer within 0\.3 s"):
