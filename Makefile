@@ -94,8 +94,7 @@ services: $(VENV)/.dev
 	@$(BIN)/python -m tests.services
 
 bench: $(VENV)/.dev
-	$(SYNC) --extra bench
-	@for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+	$(BIN)/python -m benchmarks --json benchmarks/results.json
 
 clean:
 	rm -rf $(VENV) $(EXTENSION) cts_jupyter/widgets $(INSTALLED) .cache dist docs/_build .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis test-results

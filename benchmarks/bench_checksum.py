@@ -12,12 +12,13 @@ import time
 from pathlib import Path
 
 from awscrt.checksums import crc64nvme
+from harness import report, run, size
 
 from cts_core.objects.directory import DirectoryStore
 
-SIZE = 2_000_000_000
+SIZE = size(2_000_000_000, 20_000_000)
 CHUNK_BYTES = 1 << 20
-ROUNDS = 3
+ROUNDS = size(3, 1)
 
 
 def checksum_bare(path: Path) -> None:
@@ -49,12 +50,14 @@ async def main() -> None:
             await asyncio.to_thread(checksum_bare, big)
             baseline.append(time.perf_counter() - start)
         await store.close()
-    gigabytes = SIZE / 1e9
-    print(
-        f"object store: {gigabytes / min(ours):.2f} GB/s, bare awscrt: {gigabytes / min(baseline):.2f} GB/s"
+    rate, bare = SIZE / 1e9 / min(ours), SIZE / 1e9 / min(baseline)
+    report(
+        f"checksum of {SIZE / 1e9:g} GB by the object store",
+        f"{rate:.2f} GB/s, {rate / bare:.2f} of bare awscrt (at least 0.9)",
+        rate_gb_s=rate,
+        ratio=rate / bare,
     )
-    print(f"checksum ratio (ours / bare, aim >= 0.9): {min(baseline) / min(ours):.2f}")
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    run(lambda: asyncio.run(main()))

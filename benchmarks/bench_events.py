@@ -27,10 +27,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from harness import report as keep
+from harness import run, size
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from tornado.web import Application, RequestHandler
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from cts_core.clock import utc_now
 from cts_core.engine.engine import Engine
@@ -42,11 +42,10 @@ from tests.services.mongo import PASSWORD, USER, MongoServer
 from tests.services.server import ServerProcess, free_port, is_listening
 from tests.simulators.kbase_auth import KBaseAuth
 
-RATE = 200
+RATE = size(200, 20)
 """Transitions a second."""
-WINDOW_SECONDS = 20.0
-SETTLE_SECONDS = 5.0
-FEW, MANY = 20, 2000
+WINDOW_SECONDS, SETTLE_SECONDS = size((15.0, 5.0), (1.5, 1.0))
+FEW, MANY = size((20, 2000), (4, 8))
 CONCURRENCY = 64
 """Transitions that are recorded at the same time."""
 
@@ -204,17 +203,23 @@ class Topic(threading.Thread):
 
 
 def report(what: str, delays: list[float], baseline: list[float] | None = None) -> None:
-    if len(delays) < RATE:
-        print(f"{what}: only {len(delays)} events came: something is too slow to tell", flush=True)
+    if len(delays) < 2:
+        keep(what, "too few events came to tell", events_per_s=len(delays) / WINDOW_SECONDS)
         return
     points = statistics.quantiles(delays, n=100)
-    ratio = ""
+    rate = len(delays) / WINDOW_SECONDS
+    figures = {"p50_ms": points[49], "p99_ms": points[98], "events_per_s": rate}
+    beside = ""
     if baseline is not None:
         other = statistics.quantiles(baseline, n=100)
-        ratio = f"; beside the baseline {points[49] / other[49]:.1f} and {points[98] / other[98]:.1f} times"
-    print(
-        f"{what}: p50 {points[49]:.1f} ms, p99 {points[98]:.1f} ms ({len(delays) / WINDOW_SECONDS:.0f} events/s){ratio}",
-        flush=True,
+        figures |= {"p50_ratio": points[49] / other[49], "p99_ratio": points[98] / other[98]}
+        beside = (
+            f"; beside the baseline {figures['p50_ratio']:.1f} and {figures['p99_ratio']:.1f} times"
+        )
+    keep(
+        what,
+        f"p50 {points[49]:.1f} ms, p99 {points[98]:.1f} ms ({rate:.0f} events/s){beside}",
+        **figures,
     )
 
 
@@ -326,7 +331,7 @@ def main(counts: list[int]) -> None:
                 "CTS_KBASE__ADMIN_ROLES": "CTS_ADMIN",
                 "CTS_KAFKA__BOOTSTRAP_SERVERS": broker.address,
                 "CTS_KAFKA__TOPIC": broker.create_topic(),
-                "PYTHONPATH": sys.path[0],
+                "PYTHONPATH": str(Path(__file__).parents[1]),
             }
             if mongo:
                 environ |= {
@@ -348,9 +353,11 @@ def main(counts: list[int]) -> None:
                 report(f"CTS, {users:,} streams: until a consumer of Kafka has it", on_topic, sent)
                 report(f"CTS, {users:,} streams: until its subscriber has it", late, plain)
                 if users >= MANY:  # with fewer, the memory of one cannot be measured
-                    print(
-                        f"memory of a stream: {memory / 1024:.1f} KiB, bare tornado {plain_memory / 1024:.1f} KiB: "
-                        f"{memory / plain_memory:.1f} times"
+                    keep(
+                        f"memory of each of {users:,} streams",
+                        f"{memory / 1024:.1f} KiB, bare tornado {plain_memory / 1024:.1f} KiB",
+                        memory_kib=memory / 1024,
+                        bare_kib=plain_memory / 1024,
                     )
         finally:
             for server in reversed(started):
@@ -365,4 +372,4 @@ if __name__ == "__main__":
         case ["cts", *arguments]:
             Load.launch_instance(arguments)
         case counts:
-            main(list(map(int, counts)) or [FEW, MANY])
+            run(lambda: main(list(map(int, counts)) or [FEW, MANY]))

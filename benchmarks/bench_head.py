@@ -8,28 +8,26 @@ process of its own, and the best round of each counts. aiobotocore pins botocore
 from __future__ import annotations
 
 import asyncio
-import json
 import subprocess
 import sys
 import tempfile
 import time
-import venv
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from harness import report, run, size
 from pydantic import SecretStr
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from cts_core.config.sections import S3Settings
 from cts_core.objects.s3.store import S3Store
+from tests.services import aiobotocore
 from tests.services.minio import start_minio
 from tests.services.s3 import ACCESS_KEY, SECRET, S3Server
 from tests.services.server import ServerProcess, free_port, is_listening
 
-ROUNDS = 3
+ROUNDS = size(3, 1)
 BUCKET = "data"
-PATHS = [f"{BUCKET}/in/sample {number:05}/reads.fq.gz" for number in range(10_000)]
+PATHS = [f"{BUCKET}/in/sample {number:05}/reads.fq.gz" for number in range(size(10_000, 100))]
 CRC = "AAAAAAAAAAA="
 """The checksum of no bytes."""
 _HEAD = (
@@ -88,16 +86,13 @@ def _compare(what: str, peer: str, url: str, aim: str) -> None:
                 command, input="\n".join(PATHS), stdout=subprocess.PIPE, text=True, check=True
             )
             best[kind] = min(best[kind], float(result.stdout))
-    rates = {kind: round(len(PATHS) / seconds) for kind, seconds in best.items()}
-    ratio = best["aiobotocore"] / best["CTS"]
-    print(f"{what}: HEADs a second {json.dumps(rates)}, CTS / aiobotocore: {ratio:.1f}{aim}")
-
-
-def _install_peer(folder: Path) -> str:
-    venv.create(folder, with_pip=True)
-    python = str(folder / "bin" / "python")
-    subprocess.run([python, "-m", "pip", "install", "-q", "aiobotocore>=2.19"], check=True)
-    return python
+    rate, ratio = len(PATHS) / best["CTS"], best["aiobotocore"] / best["CTS"]
+    report(
+        f"HEAD of {len(PATHS):,} objects, {what}",
+        f"{rate:,.0f} a second, {ratio:.1f} times aiobotocore{aim}",
+        heads_per_s=rate,
+        ratio=ratio,
+    )
 
 
 def _fill(server: S3Server) -> None:
@@ -114,7 +109,7 @@ def _fill(server: S3Server) -> None:
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="cts-bench-") as name:
         folder = Path(name)
-        peer = _install_peer(folder / "peer")
+        peer = str(aiobotocore.install())
         port = free_port()
         command = [sys.executable, __file__, "serve", str(port)]
         memory = ServerProcess(command, folder / "memory", lambda: is_listening(port))
@@ -138,4 +133,4 @@ if __name__ == "__main__":
         case ["head", *login]:
             asyncio.run(head(*login))
         case _:
-            main()
+            run(main)

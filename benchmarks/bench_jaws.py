@@ -18,6 +18,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+from harness import report, run, size
 from pydantic import SecretStr
 
 from cts_core.model.job import JAWSDetails, Submission
@@ -38,8 +39,8 @@ from tests.harness.jaws_vectors import LAYOUT
 from tests.simulators.jaws_central import JAWS
 from tests.simulators.sfapi import NERSC
 
-FILES, CONTAINERS = 10_000, 1_000
-RUNS = 1_000
+FILES, CONTAINERS = size((10_000, 1_000), (100, 10))
+RUNS = size(1_000, 10)
 MAX_CALLS = 5.0
 """In a second, as ``jaws.max_calls_s`` has it by default."""
 POLL_SECONDS = 10.0
@@ -66,13 +67,16 @@ def time_run(layout: Layout) -> None:
     read = time.perf_counter() - start
     image = make_image().for_job()
     start = time.perf_counter()
-    run = make_run(
+    jaws_run = make_run(
         job, image, plan_job(job, image), cache=layout.cache(Machine.PERLMUTTER), refdata=None
     )
     made = time.perf_counter() - start
-    print(
-        f"{FILES:,} files over {CONTAINERS:,} containers: the run is made in {made:.2f} s ({len(run.wdl) / 1e3:.1f} kB of WDL, "
-        f"{len(run.inputs) / 1e6:.1f} MB of inputs); reading the job's JSON takes {read:.2f} s"
+    report(
+        f"{FILES:,} files over {CONTAINERS:,} containers",
+        f"the run is made in {made:.2f} s ({len(jaws_run.wdl) / 1e3:.1f} kB of WDL, "
+        f"{len(jaws_run.inputs) / 1e6:.1f} MB of inputs); reading the job's JSON takes {read:.2f} s",
+        time_s=made,
+        ratio=made / read,
     )
 
 
@@ -167,14 +171,15 @@ def main() -> None:
         nersc, jaws = asyncio.run(count_calls(Path(folder)))
     for name, calls in (("NERSC", nersc), ("JAWS", jaws)):
         rate = calls.total() / HOUR
-        print(
-            f"{RUNS:,} live runs for an hour: {calls.total():,} calls to {name}, {rate:.2f} a second, "
-            f"{calls.total() / RUNS:.1f} a run"
+        report(
+            f"{RUNS:,} live runs for an hour, {name}",
+            f"{calls.total():,} calls, {rate:.2f} a second, {calls.total() / RUNS:.1f} a run; the deployed service makes "
+            f"{reference_calls() if name == 'JAWS' else 0:,}",
+            calls=calls.total(),
         )
         for kind, count in calls.most_common():
             print(f"  {count:>7,} {kind}")
-    print(f"the deployed service makes {reference_calls():,} to JAWS, and none to NERSC")
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -20,9 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
+from harness import report, run, size
 from probed_server import ProbedServer, probed_server
 
 from cts_core.records.mongo.store import MongoStore
@@ -31,15 +29,15 @@ from cts_core.records.store import RecordStore
 from cts_core.worker.objects.directory import Directory
 from tests.harness.factories import CRC, make_image, make_job_record
 from tests.services.mongo import MongoServer
-from tests.services.server import MissingError
 from tests.simulators.kbase_auth import KBaseAuth
 
-OUTPUTS = 100_000
-INPUTS = 10_000
-CONTAINERS = 1000
-INVALID_INPUTS = 15_000
+OUTPUTS = size(100_000, 1_000)
+INPUTS = size(10_000, 100)
+CONTAINERS = size(1000, 10)
+INVALID_INPUTS = size(15_000, 150)
 """Each has two errors: it is neither a path nor a file."""
-BASELINE_WINDOWS = 3
+BASELINE_WINDOWS = size(3, 1)
+WINDOW_SECONDS = size(3.0, 0.5)
 IMAGE = "ghcr.io/bench/tool"
 FOLDER = "results/of-the-analysis/genomes"
 DATABASE = "bench"
@@ -113,10 +111,10 @@ async def measure(server: ProbedServer, store: RecordStore, auth: KBaseAuth) -> 
     await store.open()
     await store.add_image(make_image(name=IMAGE))
     with server.window("idle"):
-        time.sleep(3)
+        time.sleep(WINDOW_SECONDS)
     for number in range(BASELINE_WINDOWS):
         with server.window(f"counting {number}"):
-            time.sleep(1)
+            time.sleep(WINDOW_SECONDS / 3)
     await requests.new_job()
     with server.window("a worker's outputs"):
         requests.update("node")
@@ -148,16 +146,19 @@ async def measure(server: ProbedServer, store: RecordStore, auth: KBaseAuth) -> 
     requests.http.close()
 
 
-def report(windows: dict[str, dict[str, Any]]) -> None:
+def report_windows(windows: dict[str, dict[str, Any]]) -> None:
     baseline = sorted(
         line["held_ms"] for name, line in windows.items() if name.startswith("counting")
     )
     held = baseline[len(baseline) // 2]
     print(f"a thread that counts holds the loop for {held:.0f} ms at the most")
     for name, line in windows.items():
-        print(
-            f"{name}: {line['held_ms']:.0f} ms ({line['held_ms'] / held:.1f} times), of which the collector "
-            f"{line['gc_ms']:.0f}; by the clock {line['max_ms']:.0f} ms; {line['samples']} turns"
+        report(
+            f"the loop is held by {name}",
+            f"{line['held_ms']:.0f} ms ({line['held_ms'] / held:.1f} times a thread that counts), of which the collector "
+            f"{line['gc_ms']:.0f}; by the clock {line['max_ms']:.0f} ms; {line['samples']} turns",
+            held_ms=line["held_ms"],
+            ratio=line["held_ms"] / held,
         )
 
 
@@ -195,10 +196,7 @@ def main() -> None:
                 writer.commit()
         auth = KBaseAuth()
         stack.callback(auth.stop)
-        try:
-            store, environ = stack.enter_context(records(root, kind))
-        except MissingError as e:
-            raise SystemExit(f"not measured: {e}") from e
+        store, environ = stack.enter_context(records(root, kind))
         settings = {
             "CTS_PRESET": "embedded",
             "CTS_IDENTITY": "kbase",
@@ -212,8 +210,8 @@ def main() -> None:
         try:
             asyncio.run(measure(server, store, auth))
         finally:
-            report(server.report())
+            report_windows(server.report())
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

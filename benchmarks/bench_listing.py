@@ -1,6 +1,6 @@
 """Benchmark of pages of jobs: with 1,000,000 jobs of 1,000 users at most 1.5 times as long as with 1,000 jobs.
 
-On SQLite, and with fewer jobs on the stand-in for MongoDB (root needed), which takes minutes to store 200,000. A finished job
+On SQLite, and with fewer jobs on the stand-in for MongoDB (root needed), which takes a minute to store 50,000. A finished job
 is stored and template_id. Pages have 100 jobs, each of another user, from the two stores alternately. The lower quartiles are
 compared, since a busy machine slows down some pages of both. Pages over all users are those of admins: the stand-in, which
 sorts after the index scan, cannot show what they cost. ``bench_listing.py sqlite`` or ``mongo`` measures one of the two.
@@ -22,7 +22,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+from harness import report, run, size
 
 from cts_core.model.record import JobQuery
 from cts_core.records.mongo.store import MongoStore
@@ -33,10 +33,10 @@ from tests.harness.factories import make_job_record
 from tests.harness.records import walk
 from tests.services.mongo import MongoServer
 
-SMALL, LARGE, USERS = 1_000, 1_000_000, 1_000
-MONGO_JOBS = 200_000
+SMALL, LARGE, USERS = size((1_000, 1_000_000, 1_000), (1_000, 5_000, 5))
+MONGO_JOBS = size(50_000, 2_000)
 PAGE = 100
-SAMPLES = 200
+SAMPLES = size(200, 4)
 BATCH = 1_000
 AIM = 1.5
 
@@ -116,7 +116,7 @@ async def compare(
     some = [user(n, users_of_large) for n in random.choices(range(users_of_large), k=SAMPLES)]
     pages: dict[str, dict[str, Any]] = {
         "first page": {},
-        "first page of a state": {"state": JobState.COMPLETE},
+        "first page of a state": {"states": frozenset({JobState.COMPLETE})},
         "fifth page": {"later": 4},
         "last page": {"later": SMALL // PAGE - 1} if kind == "SQLite" else {"ascending": True},
     }
@@ -135,10 +135,11 @@ async def compare(
                     listing = replace(listing, position=(await store.list_jobs(listing)).next)
                 took[store].append(await _measure(store, listing))
         quick = [statistics.quantiles(took[store])[0] for store in (small, large)]
-        print(
-            f"{kind}, {name}: {quick[1] / quick[0]:.2f} times as long (at most {AIM}; "
-            f"{quick[0] * 1000:.1f} and {quick[1] * 1000:.1f} ms)",
-            flush=True,
+        report(
+            f"{kind}, {name}",
+            f"{quick[1] / quick[0]:.2f} times as long (at most {AIM}; {quick[0] * 1000:.1f} and {quick[1] * 1000:.1f} ms)",
+            page_ms=quick[1] * 1000,
+            ratio=quick[1] / quick[0],
         )
 
 
@@ -190,4 +191,4 @@ async def main(kinds: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1:] or ["sqlite", "mongo"]))
+    run(lambda: asyncio.run(main(sys.argv[1:] or ["sqlite", "mongo"])))

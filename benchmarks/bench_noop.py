@@ -12,6 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from harness import report, run, size
+
 from cts_core.config.load import load_settings
 from cts_core.engine.engine import Engine
 from cts_core.identity.identity import User
@@ -20,7 +22,7 @@ from cts_core.model.image import ImageRegistration
 from cts_core.model.job import Submission
 from cts_core.states import TERMINAL, JobState
 
-CONTAINERS = 200
+CONTAINERS = size(200, 4)
 CPUS = 2
 ANA = User("ana", OWNER_ROLES)
 
@@ -74,10 +76,14 @@ def main() -> None:
         tool.chmod(0o755)
         baseline = by_xargs(tool, root)
         ours = asyncio.run(through_cts(root / "home", tool))
-    print(f"{CONTAINERS} no-op containers: {ours:.2f} s by CTS, {baseline:.2f} s by xargs -P{CPUS}")
-    print(f"overhead per container (aim < 50 ms): {(ours - baseline) / CONTAINERS * 1000:.1f} ms")
-    print(f"ratio: {ours / baseline:.1f}")
+    overhead = (ours - baseline) / CONTAINERS * 1000
+    report(
+        f"{CONTAINERS} no-op containers",
+        f"{ours:.2f} s, {overhead:.1f} ms each more than the {baseline:.2f} s of xargs -P{CPUS} (at most 10 ms)",
+        overhead_ms=overhead,
+        ratio=ours / baseline,
+    )
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,4 +1,4 @@
-"""How long ``%cts put``, ``verify`` and ``get`` take for many small files, one at a time and several.
+"""Benchmark of ``%cts put``, ``verify`` and ``get`` of many small files, one at a time and several.
 
 ``python benchmarks/bench_put.py [FILES]``, 2,000 if not given.
 """
@@ -11,9 +11,9 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+from harness import report, run, size
 
-from cts_jupyter.notebook.magics import each
+from cts_jupyter.notebook import each
 from cts_jupyter.notebook.magics.expansion import Namespace
 from cts_jupyter.notebook.magics.magic import run_line
 from tests.harness.notebook import running_service
@@ -32,17 +32,21 @@ def main(count: int) -> None:
             for at_once in (1, each.AT_ONCE):
                 each.AT_ONCE = at_once
                 place = f"bench/{at_once}/"
-                for line in (
-                    f"put {folder}/files/ {place}",
-                    f"put {folder}/files/ {place}",
-                    f"verify {place}",
-                    f"get {place} {folder}/got-{at_once}/",
+                for what, line in (
+                    ("put", f"put {folder}/files/ {place}"),
+                    ("put again", f"put {folder}/files/ {place}"),
+                    ("verify", f"verify {place}"),
+                    ("get", f"get {place} {folder}/got-{at_once}/"),
                 ):
                     began = time.perf_counter()
                     run_line(line, None, Namespace({}), {})
                     took = time.perf_counter() - began
-                    print(f"{count:,} files, {at_once} at a time: {took:5.1f} s  {line.split()[0]}")
+                    report(
+                        f"{what} of {count:,} files, {at_once} at a time",
+                        f"{took:.1f} s, {took / count * 1000:.1f} ms each",
+                        time_s=took,
+                    )
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 2000)
+    run(lambda: main(int(sys.argv[1]) if len(sys.argv) > 1 else size(2000, 20)))

@@ -17,8 +17,12 @@ import time
 import urllib.request
 from pathlib import Path
 
+from harness import report as keep
+from harness import run, size
+
 ROOT = Path(__file__).parents[1]
-RUNS = 7
+RUNS, FIRST = size((7, 1), (1, 0))
+"""Pairs that count, and pairs before them that fill caches."""
 START_SECONDS = 120
 _IPYTHON = "from IPython import start_ipython; start_ipython(['--quick', '-c', {!r}])"
 _SERVER = "from jupyter_server.serverapp import main; main()"
@@ -85,10 +89,13 @@ def server_seconds(checkout: Path, *, with_cts: bool) -> float:
 
 def report(name: str, ours: list[float], others: list[float], other: str) -> None:
     ratios = [one / two for one, two in zip(ours, others, strict=True)]
-    print(
-        f"{name:12} {statistics.median(ours):6.2f} s  {other} {statistics.median(others):6.2f} s  "
-        f"ratio {statistics.median(ratios):5.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
-        flush=True,
+    keep(
+        name,
+        f"{statistics.median(ours):.2f} s, {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) times the "
+        f"{statistics.median(others):.2f} s {other}",
+        time_s=statistics.median(ours),
+        more_s=statistics.median(ours) - statistics.median(others),
+        ratio=statistics.median(ratios),
     )
 
 
@@ -109,18 +116,18 @@ def main() -> None:
         program = commands(module_of_cts(against))[name][0] if against else without
         pairs = [
             (process_seconds(ours, ROOT), process_seconds(program, against or ROOT))
-            for _ in range(RUNS + 1)
-        ][1:]
+            for _ in range(RUNS + FIRST)
+        ][FIRST:]
         report(name, [one for one, _ in pairs], [two for _, two in pairs], other)
     pairs = [
         (
             server_seconds(ROOT, with_cts=True),
             server_seconds(against or ROOT, with_cts=bool(against)),
         )
-        for _ in range(RUNS + 1)
-    ][1:]
+        for _ in range(RUNS + FIRST)
+    ][FIRST:]
     report("server", [one for one, _ in pairs], [two for _, two in pairs], other)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

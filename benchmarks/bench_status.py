@@ -1,18 +1,13 @@
 """Benchmark of ``GET /jobs/{id}/status`` with a token, in requests a second, compared with bare tornado and FastAPI.
 
 All three check the same token with the same cache and read the same record from the same MongoDB; the baselines do
-nothing else. CTS should reach 0.8 of bare tornado and not be behind FastAPI. Needs ``wrk``, FastAPI and uvicorn
-(``pip install cts-jupyter[bench]``), and root for the database server.
+nothing else. CTS should reach 0.8 of bare tornado and not be behind FastAPI. Needs root for the database server.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
-import re
-import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,9 +18,9 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
+from harness import report, run, size
+from load import load
 from tornado.web import Application, RequestHandler
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from cts_core.config.sections import KBaseSettings, MongoSettings
 from cts_core.identity.identity import Credentials
@@ -38,8 +33,8 @@ from tests.services.server import ServerProcess, free_port
 from tests.simulators.kbase_auth import KBaseAuth
 
 CONNECTIONS = 32
-SECONDS = 4
-ROUNDS = 3
+SECONDS = size(4.0, 0.3)
+ROUNDS = size(3, 1)
 DATABASE = "bench"
 
 
@@ -112,18 +107,8 @@ def _is_ready(url: str, token: str) -> bool:
 
 
 def _measure(url: str, token: str) -> float:
-    result = subprocess.run(
-        ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}s", "-H", f"Authorization: Bearer {token}", url],
-        capture_output=True,
-        text=True,
-        check=True,
-    )  # fmt: skip
-    if "Non-2xx" in result.stdout:
-        raise SystemExit(f"{url} failed under load:\n{result.stdout}")
-    rate = re.search(r"Requests/sec:\s+([\d.]+)", result.stdout)
-    if rate is None:
-        raise SystemExit(f"wrk's output has no rate:\n{result.stdout}")
-    return float(rate[1])
+    answers = asyncio.run(load(url, token, connections=CONNECTIONS, seconds=SECONDS))
+    return len(answers) / SECONDS
 
 
 async def _insert(mongo: MongoServer, user: str) -> str:
@@ -152,8 +137,6 @@ def _servers(auth_url: str, mongo: MongoServer) -> dict[str, tuple[int, list[str
 
 
 def main() -> None:
-    if shutil.which("wrk") is None:
-        raise SystemExit("This benchmark needs wrk (a package of most distributions)")
     with tempfile.TemporaryDirectory(prefix="cts-bench-") as name:
         folder = Path(name)
         mongo, auth = MongoServer(folder / "mongo"), KBaseAuth()
@@ -173,7 +156,7 @@ def main() -> None:
                 "CTS_MONGO__DB": DATABASE,
                 "CTS_MONGO__USER": USER,
                 "CTS_MONGO__PASSWORD": PASSWORD,
-                "PYTHONPATH": os.pathsep.join(sys.path[:1]),
+                "PYTHONPATH": str(Path(__file__).parents[1]),
             }
             urls = {}
             for kind, (port, command) in _servers(auth.url, mongo).items():
@@ -193,9 +176,13 @@ def main() -> None:
             for server in reversed(started):
                 server.stop()
             auth.stop()
-    print(json.dumps({f"requests_per_second_{kind}": round(rate) for kind, rate in best.items()}))
-    print(f"CTS / bare tornado: {best['CTS'] / best['tornado']:.2f} (at least 0.8)")
-    print(f"CTS / FastAPI:      {best['CTS'] / best['FastAPI']:.2f} (aim: 1 or more)")
+    for other in ("tornado", "FastAPI"):
+        report(
+            f"status of a job, beside {other}",
+            f"{best['CTS']:,.0f} a second, {best['CTS'] / best[other]:.2f} of {other}'s {best[other]:,.0f}",
+            requests_per_s=best["CTS"],
+            ratio=best["CTS"] / best[other],
+        )
 
 
 def serve(auth_url: str, mongo_port: str, kind: str, port: str) -> None:
@@ -207,4 +194,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["serve"]:
         serve(*sys.argv[2:])
     else:
-        main()
+        run(main)

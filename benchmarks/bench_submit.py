@@ -11,7 +11,6 @@ import asyncio
 import functools
 import http.client
 import json
-import os
 import statistics
 import sys
 import tempfile
@@ -24,10 +23,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from harness import report, run, size
 from pymongo import AsyncMongoClient, WriteConcern
 from tornado.web import Application, RequestHandler
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from cts_core.config.load import load_settings
 from cts_core.objects.s3.head import HeadClient
@@ -36,13 +34,13 @@ from tests.harness.factories import make_image
 from tests.services.minio import start_minio
 from tests.services.mongo import MongoServer, variables
 from tests.services.s3 import ACCESS_KEY, REGION, SECRET, S3Server
-from tests.services.server import MissingError, ServerProcess, free_port
+from tests.services.server import ServerProcess, free_port
 from tests.simulators.kbase_auth import KBaseAuth
 
 DATABASE = "bench"
 IMAGE = "ghcr.io/kbase/tool"
 INPUT = "data/in/a"
-SUBMISSIONS = 200
+SUBMISSIONS = size(200, 10)
 SETTLE_SECONDS = 0.1
 """Meanwhile the event of the job is sent."""
 BODY = json.dumps(
@@ -104,7 +102,7 @@ def _environ(folder: Path, mongo: MongoServer, minio: S3Server, auth: KBaseAuth)
         "CTS_S3__REGION": REGION,
         "CTS_KBASE__AUTH_URL": auth.url,
         "CTS_KBASE__ADMIN_ROLES": "CTS_ADMIN",
-        "PYTHONPATH": os.pathsep.join(sys.path[:1]),
+        "PYTHONPATH": str(Path(__file__).parents[1]),
         **variables(mongo.settings(DATABASE)),
     }
 
@@ -158,10 +156,7 @@ def main(submissions: int = SUBMISSIONS) -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cts-bench-")))
         folder.chmod(0o755)
-        try:
-            mongo, minio = MongoServer(folder / "mongo"), start_minio(folder / "minio")
-        except MissingError as e:
-            raise SystemExit(f"not measured: {e}") from e
+        mongo, minio = MongoServer(folder / "mongo"), start_minio(folder / "minio")
         stack.callback(minio.program.stop)
         mongo.start()
         stack.callback(mongo.stop)
@@ -186,12 +181,17 @@ def main(submissions: int = SUBMISSIONS) -> None:
                 took[name].append(client.submit())
     # The lower quartiles: a busy machine slows down some submissions of both.
     quick = {name: statistics.quantiles(each[len(each) // 10 :])[0] for name, each in took.items()}
-    print(json.dumps({f"ms_{name}": round(seconds * 1000, 1) for name, seconds in quick.items()}))
-    print(f"CTS / one HEAD and one insertion: {quick['CTS'] / quick['bare']:.2f} times as long")
+    report(
+        "submission of one input",
+        f"{quick['CTS'] * 1000:.1f} ms, {quick['CTS'] / quick['bare']:.2f} times the {quick['bare'] * 1000:.1f} ms of one HEAD and "
+        "one insertion",
+        time_ms=quick["CTS"] * 1000,
+        ratio=quick["CTS"] / quick["bare"],
+    )
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["serve"]:
         serve(*sys.argv[2:])
     else:
-        main(*map(int, sys.argv[1:]))
+        run(lambda: main(*map(int, sys.argv[1:])))

@@ -25,7 +25,7 @@ import threading
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+from harness import report, run, size
 
 from cts_core.worker.checksum import Crc64Nvme
 from cts_core.worker.s3.client import S3Objects
@@ -34,10 +34,11 @@ from tests.services.minio import start_minio
 from tests.services.s3 import ACCESS_KEY, REGION, SECRET, S3Server
 from tests.services.server import ServerProcess, free_port, is_listening
 
-ROUNDS = 5
+ROUNDS = size(3, 1)
+ON_MINIO = size(full=True, tiny=False)
 BUCKET = "data"
 BLOCK = bytes(range(256)) * 4096
-SIZES = {"large": (1, 1 << 30), "small": (5000, 10_240)}
+SIZES = {"large": (1, size(1 << 30, 1 << 24)), "small": (size(5000, 20), 10_240)}
 """The number of files, and the bytes of each."""
 DIRECTIONS = ("up", "down")
 
@@ -224,7 +225,7 @@ def _run_round(server: ServerProcess, folder: Path, *arguments: str) -> list[flo
 
 
 def compare(what: str, server: ServerProcess, url: str, folder: Path) -> None:
-    for kind, (count, size) in SIZES.items():
+    for kind, (count, bytes_each) in SIZES.items():
         for direction in DIRECTIONS:
             best = {}
             for _ in range(ROUNDS):
@@ -232,9 +233,14 @@ def compare(what: str, server: ServerProcess, url: str, folder: Path) -> None:
                     measured = _run_round(server, folder, name, url, kind, direction)
                     best[name] = min(measured, best.get(name, measured))
             ratio = best["s3transfer"][0] / best["CTS"][0]
-            print(f"{what}, {count} x {size} bytes {direction}: {ratio:.1f} times s3transfer")
+            report(
+                f"{what}, {count:,} x {bytes_each:,} bytes {direction}",
+                f"{ratio:.1f} times as fast as s3transfer",
+                rate_mb_s=count * bytes_each / best["CTS"][0] / 1e6,
+                ratio=ratio,
+            )
             for name, (seconds, cpu, mib, served) in best.items():
-                rate = count * size / seconds / 1e6
+                rate = count * bytes_each / seconds / 1e6
                 print(
                     f"  {name:10} {seconds:6.2f} s, {rate:5.0f} MB/s, cpu {cpu:.2f} s and "
                     f"{served:.2f} s of the server, {mib:.0f} MiB",
@@ -243,10 +249,10 @@ def compare(what: str, server: ServerProcess, url: str, folder: Path) -> None:
 
 
 def _fill(folder: Path) -> None:
-    for kind, (_, size) in SIZES.items():
+    for kind, (_, bytes_each) in SIZES.items():
         for name in names(kind):
             with (folder / name).open("wb") as file:
-                for chunk in chunks(size):
+                for chunk in chunks(bytes_each):
                     file.write(chunk)
 
 
@@ -262,11 +268,12 @@ def main() -> None:
             compare("from memory", server, f"http://127.0.0.1:{port}", folder)
         finally:
             server.stop()
-        minio: S3Server = start_minio(folder / "minio")
-        try:
-            compare("MinIO", minio.program, minio.url, folder)
-        finally:
-            minio.program.stop()
+        if ON_MINIO:
+            minio: S3Server = start_minio(folder / "minio")
+            try:
+                compare("MinIO", minio.program, minio.url, folder)
+            finally:
+                minio.program.stop()
 
 
 if __name__ == "__main__":
@@ -276,4 +283,4 @@ if __name__ == "__main__":
         case [name, *arguments]:
             run_client(name, *arguments)
         case _:
-            main()
+            run(main)
