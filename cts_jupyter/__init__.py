@@ -13,7 +13,13 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from cts_core.version import VERSION as __version__  # noqa: N811 - Python's name for it
-    from cts_jupyter.client import CTSClient, CTSClientError, CTSConnectionError, CTSRequestError
+    from cts_jupyter.client import (
+        AsyncClient,
+        CTSClient,
+        CTSClientError,
+        CTSConnectionError,
+        CTSRequestError,
+    )
     from cts_jupyter.client.resubmit import ResubmitError
     from cts_jupyter.discovery import NoConnectionError
     from cts_jupyter.notebook.check_report import CheckReport
@@ -29,6 +35,7 @@ if TYPE_CHECKING:
     from cts_jupyter.notebook.verification import VerifyError
 
 __all__ = [
+    "AsyncClient",
     "CTSClient",
     "CTSClientError",
     "CTSConnectionError",
@@ -57,6 +64,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "AsyncClient": "cts_jupyter.client",
     "CTSClient": "cts_jupyter.client",
     "CTSClientError": "cts_jupyter.client",
     "CTSConnectionError": "cts_jupyter.client",

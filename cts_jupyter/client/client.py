@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from cts_jupyter.client.api.admin import AdminEndpoints
 from cts_jupyter.client.api.base import drop_none
@@ -27,6 +27,8 @@ from cts_jupyter.client.transport import (
 from cts_jupyter.discovery import Connection
 
 __all__ = ["CTSClient", "CTSClientError", "CTSConnectionError", "CTSRequestError", "JobDetails"]
+
+_Client = TypeVar("_Client")
 
 
 class CTSClient(ServiceEndpoints, ListingEndpoints, JobEndpoints, FileEndpoints, RefdataEndpoints):
@@ -56,13 +58,7 @@ class CTSClient(ServiceEndpoints, ListingEndpoints, JobEndpoints, FileEndpoints,
     @classmethod
     def of(cls, connection: Connection) -> Self:
         """Return a client of the service that :func:`cts_jupyter.discovery.find_connection` found."""
-        return cls(
-            connection.url,
-            connection.token,
-            verify=connection.tls(),
-            is_own_server=connection.is_page_server,
-            socket=connection.socket,
-        )
+        return connect(cls, connection)
 
     @cached_property
     def admin(self) -> AdminEndpoints:
@@ -109,3 +105,14 @@ class CTSClient(ServiceEndpoints, ListingEndpoints, JobEndpoints, FileEndpoints,
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def connect(make: Callable[..., _Client], connection: Connection) -> _Client:
+    """Return a client of the service of a connection. ``make`` takes the arguments of :class:`CTSClient`."""
+    return make(
+        connection.url,
+        connection.token,
+        verify=connection.tls(),
+        is_own_server=connection.is_page_server,
+        socket=connection.socket,
+    )

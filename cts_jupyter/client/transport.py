@@ -57,6 +57,14 @@ class CTSConnectionError(CTSClientError):
         self.may_have_arrived = may_have_arrived
 
 
+class ClientClosedError(CTSConnectionError):
+    """The client was closed, by whichever thread or task."""
+
+    def __init__(self, url: str, *, may_have_arrived: bool = False) -> None:
+        message = f"The connection to {url} was closed"
+        super().__init__(message, may_have_arrived=may_have_arrived)
+
+
 class CTSRequestError(CTSClientError):
     """The service refused a request.
 
@@ -244,7 +252,7 @@ class Transport:
             # Another thread may close this client at any time.
             if not self._http.is_closed:
                 raise
-            raise CTSConnectionError(f"The connection to {self.url} was closed") from e
+            raise ClientClosedError(self.url) from e
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as e:
             raise CTSConnectionError(f"{self.url} is no URL of a service: {e}") from e
 
@@ -290,7 +298,7 @@ class Transport:
 def is_away(error: CTSClientError) -> bool:
     """Return whether the service, which was there before, may answer the same request later."""
     if not isinstance(error, CTSRequestError):
-        return isinstance(error, CTSConnectionError)
+        return isinstance(error, CTSConnectionError) and not isinstance(error, ClientClosedError)
     # A proxy has answers of its own while there is no server behind it, and refuses whom it does not know.
     is_foreign = isinstance(error, ForeignResponseError) and error.status not in _REFUSALS
     return is_foreign or error.status >= HTTPStatus.INTERNAL_SERVER_ERROR

@@ -7,16 +7,17 @@ request that a silent service does not answer, or a stream without an end, does 
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 import threading
-from collections import deque
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote
 
 from cts_jupyter.client.client import CTSClient
+from cts_jupyter.client.daemon_threads import DaemonThreads
 from cts_jupyter.client.transport import CTSClientError, CTSRequestError
 
 log = logging.getLogger(__name__)
@@ -82,9 +83,7 @@ class Relay:
         self._client = client
         self._send = send
         self._lock = threading.Lock()
-        self._waiting: deque[Mapping[str, Any]] = deque()
-        self._threads = 0
-        """Threads that answer what waits."""
+        self._threads = DaemonThreads(MAX_THREADS, "cts-relay")
         self._stops: dict[str, threading.Event] = {}
         """By the id of a request that runs or waits, what ends it."""
         self._streams: dict[str, threading.Event] = {}
@@ -115,7 +114,7 @@ class Relay:
             if path == _STREAM:
                 self._begin_stream(asked, message)
             else:
-                self._begin(message)
+                self._threads.start(functools.partial(self._run, message))
 
     def stop(self, message: Mapping[str, Any]) -> None:
         """End a request that nobody waits for any more."""
@@ -131,14 +130,6 @@ class Relay:
             for stop in self._stops.values():
                 stop.set()
 
-    def _begin(self, message: Mapping[str, Any]) -> None:
-        with self._lock:
-            self._waiting.append(message)
-            if self._threads == MAX_THREADS:
-                return
-            self._threads += 1
-        threading.Thread(target=self._work, name="cts-relay", daemon=True).start()
-
     def _begin_stream(self, asked: str, message: Mapping[str, Any]) -> None:
         with self._lock:
             self._streams[asked] = self._stops[asked]
@@ -149,15 +140,6 @@ class Relay:
             # Its page, if there is one, opens another when it sees the end of this.
             self._send({"cts": "end", "id": oldest}, None)
         threading.Thread(target=self._run, args=[message], name="cts-events", daemon=True).start()
-
-    def _work(self) -> None:
-        while True:
-            with self._lock:
-                if not self._waiting:
-                    self._threads -= 1
-                    return
-                message = self._waiting.popleft()
-            self._run(message)
 
     def _run(self, message: Mapping[str, Any]) -> None:
         asked = message["id"]

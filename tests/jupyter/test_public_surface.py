@@ -12,6 +12,7 @@ import pytest
 import cts_jupyter
 
 NAMES = [
+    "AsyncClient",
     "CTSClient",
     "CTSClientError",
     "CTSConnectionError",

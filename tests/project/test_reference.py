@@ -15,6 +15,7 @@ from cts_jupyter.cli.main import build_parser
 from cts_jupyter.cli.output import Status
 from cts_jupyter.client import models
 from cts_jupyter.client.api.admin import AdminEndpoints
+from cts_jupyter.client.async_calls import AsyncStream
 from cts_jupyter.client.event_stream import EventStream
 from cts_jupyter.notebook.magics.magic import COMMANDS
 from cts_jupyter.server.http.route import Access
@@ -218,14 +219,16 @@ def test_python_api_has_every_public_name():
 
 
 def test_python_api_has_what_the_client_returns_and_takes():
-    assert {models.JobDetails, AdminEndpoints, EventStream} <= set(python_api.find_client_types())
+    expected = {models.JobDetails, AdminEndpoints, AsyncStream, EventStream}
+    assert expected <= set(python_api.find_client_types())
 
 
-def test_a_constructor_is_shown_of_the_client_alone():
+def test_a_constructor_is_shown_of_the_clients_alone():
     def shown(name):
         return python_api.hide_constructor(None, "class", name, None, None, "(x)", "") is None
 
     assert shown("cts_jupyter.CTSClient")
+    assert shown("cts_jupyter.AsyncClient")
     assert not shown("cts_jupyter.Job")
 
 

@@ -13,8 +13,8 @@ from cts_jupyter import client
 from cts_jupyter.client import models
 from cts_reference.markdown import blocks, fenced
 
-MADE_BY_USERS = "cts_jupyter.CTSClient"
-"""The one class whose constructor users call."""
+MADE_BY_USERS = ("cts_jupyter.AsyncClient", "cts_jupyter.CTSClient")
+"""The classes whose constructors users call."""
 WIDGETS = ("cts_jupyter.Panel",)
 """Classes whose inherited members ipywidgets and traitlets document."""
 INTERNAL_MEMBERS = (
@@ -59,7 +59,7 @@ def find_client_types() -> Iterator[type]:
             if is_own and (
                 is_typeddict(cls)
                 or issubclass(cls, models.Response)
-                or cls.__name__ in ("AdminEndpoints", "EventStream", "PlainText")
+                or cls.__name__ in ("AdminEndpoints", "AsyncStream", "EventStream", "PlainText")
             ):
                 yield cls
 
@@ -78,7 +78,10 @@ def _class(name: str) -> str:
     members = {"members": "", "undoc-members": ""}
     if name not in WIDGETS:
         members["inherited-members"] = "BaseModel, dict, Sequence, str"
-    return _autodoc("class", name, {**members, "exclude-members": ", ".join(INTERNAL_MEMBERS)})
+    # Members that both clients have are shown once.
+    left_out = set(dir(client.CTSClient)) if name == "cts_jupyter.AsyncClient" else set()
+    excluded = ", ".join(sorted(left_out.union(INTERNAL_MEMBERS)))
+    return _autodoc("class", name, {**members, "exclude-members": excluded})
 
 
 def _autodoc(kind: str, name: str, options: Mapping[str, str] | None = None) -> str:
@@ -97,5 +100,7 @@ def hide_constructor(
 ) -> tuple[str, str] | None:
     """Leave out the signature of a class that is not made by users, when autodoc asks."""
     return (
-        ("", "") if signature and what in ("class", "exception") and name != MADE_BY_USERS else None
+        ("", "")
+        if signature and what in ("class", "exception") and name not in MADE_BY_USERS
+        else None
     )

@@ -437,6 +437,20 @@ async def test_events_refused(server: ServerHarness) -> None:
         await call(next, client.events(job="x"))
 
 
+async def test_stream_of_a_client_that_was_closed_connects_no_more(
+    shaky: CTSClient, cutter: Cutter
+) -> None:
+    stream = shaky.events()
+    waiting = asyncio.create_task(call(lambda: list(stream)))
+    async with asyncio.timeout(10):
+        while stream._cursor is None:
+            await asyncio.sleep(0.01)
+        shaky.close()
+        cutter.cut_all()
+        with pytest.raises(CTSConnectionError, match="was closed"):
+            await waiting
+
+
 def test_client_that_another_thread_has_closed() -> None:
     client = CTSClient("http://127.0.0.1:9/cts", lambda: None)
     client.close()
