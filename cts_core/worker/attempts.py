@@ -16,10 +16,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from cts_core.worker.files import escape_surrogates, sync_folder, write_json
+from cts_core.worker.files import escape_surrogates, read_json, sync_folder, write_json
 
 HEARTBEAT_SECONDS = 30.0
 """Between two touches of a claim."""
+KEPT_FAILURES = 20
+"""Attempts before the present one that are kept though they failed; a step is tried again for as long as it takes."""
 _MAX_TEXT = 10_000
 """Characters that are kept of a message, and of a traceback."""
 
@@ -82,6 +84,21 @@ class Attempt:
         matches = map(claim.fullmatch, os.listdir(self._folder))
         return any(int(match[1]) > self._number for match in matches if match)
 
+    def remove_old_failures(self) -> None:
+        """Remove the files of all but the last attempts that failed; those that succeeded, or were lost, may have had effects."""
+        for number in range(self._number - KEPT_FAILURES - 1, 0, -1):
+            old = Attempt(self._folder, self._step, number)
+            try:
+                end = read_json(old._file("json"))
+            except ValueError:
+                continue
+            if end is None and not os.path.exists(old._file("claim")):
+                # What is older was removed before.
+                return
+            if end is not None and end.get("result") == "fail":
+                os.unlink(old._file("json"))
+                os.unlink(old._file("claim"))
+
     def end(self, result: dict[str, Any]) -> None:
         """Write down what came of the attempt."""
         write_json(self._file("json"), escape_surrogates(result))
@@ -94,6 +111,8 @@ class Attempt:
         if not self.claim():
             return False
         with self.alive():
+            with suppress(OSError):
+                self.remove_old_failures()
             try:
                 result = {"result": "success", "data": work()}
             except Exception as e:  # noqa: BLE001 - whatever it was, the server has to know

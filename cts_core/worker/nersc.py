@@ -7,6 +7,7 @@ read, since it has links in it. ``nersc.py look`` is told by standard input what
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import re
@@ -121,6 +122,11 @@ def _source(file: Plan) -> Source:
 def _stage(plan: Plan, sources: Dict[str, Source]) -> None:
     """Fetch and unpack reference data beside its folder, and put all of it there at once."""
     folder = plan["refdata"]
+    # What a helper that was killed has left may be very large. One that was only taken for lost fails without it.
+    for left in glob.glob(f"{glob.escape(folder)}.*.tmp*"):
+        remove_tree(left)
+    for left in glob.glob(f"{glob.escape(plan['change_file'])}.*.tmp"):
+        _remove(left)
     new = f"{folder}.{uuid.uuid4().hex}.tmp"
     ((name, source),) = sources.items()
     packed = os.path.join(f"{new}.packed", name)
@@ -151,11 +157,14 @@ def _unpack(packed: str, name: str, folder: str, limits: Limits) -> None:
 
 def _write_text(path: str, text: str) -> None:
     temporary = f"{path}.{uuid.uuid4().hex}.tmp"
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        _remove(temporary)
 
 
 def _submit(folder: str, attempt: Attempt, plan: Plan) -> Dict[str, Any]:

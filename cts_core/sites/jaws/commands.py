@@ -125,9 +125,13 @@ def is_code_missing(output: str) -> bool:
 
 def unpack_code(archive: str, code: str) -> str:
     """Return the command that puts the helper's code into its folder: whole, or those of its files that are gone."""
+    parent, _, name = (shlex.quote(part) for part in code.rpartition("/"))
     archive, code = shlex.quote(archive), shlex.quote(code)
     return (
-        f"{_DTN}set -e\nnew=$(mktemp -d {code}.XXXXXXXX)\nchmod 755 $new\ntar -xzf {archive} -C $new\n"
+        f"{_DTN}set -e\n"
+        # What was left by servers that were killed here.
+        f"find {parent} -mindepth 1 -maxdepth 1 -name {name}'.*' -mmin +1440 -exec rm -rf {{}} + || true\n"
+        f"new=$(mktemp -d {code}.XXXXXXXX)\nchmod 755 $new\ntar -xzf {archive} -C $new\n"
         f"if ! mv -T $new {code}; then\n  rm -rf $new\n  test -d {code}\n"
         # What is there may be in use, also by another server that was faster: it is the same, as the folder is named by its hash.
         f"  tar -xzf {archive} -C {code} --skip-old-files\nfi\nrm -f {archive}\n"
@@ -137,6 +141,13 @@ def unpack_code(archive: str, code: str) -> str:
 def remove(folders: Iterable[str]) -> str:
     """Return the command that removes folders with all that is in them."""
     return f"{_DTN}rm -rf {shlex.join(folders)}\n"
+
+
+def remove_staging(work: str, folder: str) -> str:
+    """Return the command that removes what the transfer of reference data has left: in its own folder, and beside that of the data."""
+    return (
+        f"{remove([work])}rm -rf {shlex.quote(folder)}.*.tmp {shlex.quote(folder)}.*.tmp.packed\n"
+    )
 
 
 def jaws_config(token: str, team: str) -> bytes:

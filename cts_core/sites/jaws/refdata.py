@@ -85,14 +85,16 @@ class Stagings:
             staged.look_at = 0.0
 
     async def clean(self, refdata_id: str) -> None:
-        """Remove the folder of a transfer. Raises UnavailableError, and ResourceUnavailableError where only this one cannot be removed."""
+        """Remove what a transfer has left, but never the data. Raises UnavailableError, and ResourceUnavailableError where only this one cannot be removed."""
         self._staged.pop(refdata_id, None)
         if self._site is not SiteName.PERLMUTTER_JAWS:
             return
-        folder = self._facility.layout.refdata_work(refdata_id)
+        layout = self._facility.layout
+        folder = layout.refdata_work(refdata_id)
         self._facility.lookout.forget(folder)
+        command = commands.remove_staging(folder, layout.refdata(refdata_id))
         try:
-            await self._facility.command(Machine.DTNS, commands.remove([folder]))
+            await self._facility.command(Machine.DTNS, command)
         except (SFAPIError, CommandError) as e:
             raise ResourceUnavailableError(
                 f"What reference data {refdata_id} has left at NERSC cannot be removed yet: {e}"

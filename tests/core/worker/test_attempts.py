@@ -13,7 +13,7 @@ import pytest
 from cts_core.sites.jaws import layout
 from cts_core.sites.jaws.layout import Kind, Step, attempts_in
 from cts_core.sites.jaws.results import StepEnd, read_end
-from cts_core.worker.attempts import Attempt, LastingError
+from cts_core.worker.attempts import KEPT_FAILURES, Attempt, LastingError
 
 FIRST = layout.Attempt(Step.DOWNLOAD, 1)
 
@@ -122,3 +122,18 @@ def test_killed_process_leaves_a_claim_without_an_end(tmp_path: Path):
     )
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False)
     assert attempts_in(_names(tmp_path)) == {FIRST: {Kind.CLAIM}}
+
+
+def test_old_failures_are_removed(tmp_path: Path):
+    def fail() -> None:
+        raise OSError("no network")
+
+    for number in range(1, 2 * KEPT_FAILURES):
+        if number == 2:
+            # It is taken for lost, and may have had effects.
+            assert _make(tmp_path, number).claim()
+        else:
+            assert _make(tmp_path, number).run((lambda: None) if number == 1 else fail)
+    numbers = {attempt.number for attempt in attempts_in(_names(tmp_path))}
+    assert numbers == {1, 2, *range(KEPT_FAILURES - 1, 2 * KEPT_FAILURES)}
+    assert len(_names(tmp_path)) == 2 * len(numbers) - 1

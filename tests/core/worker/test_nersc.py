@@ -298,6 +298,18 @@ def test_reference_data_is_there_whole(
     assert len(list((tmp_path / "refdata").iterdir())) == 2
 
 
+def test_what_killed_stagings_have_left_is_removed_by_the_next(
+    job: Job, tmp_path: Path, staged: Path
+):
+    _tar(staged)
+    root = tmp_path / "refdata"
+    for name in ("id.1f.tmp/db", "id.1f.tmp.packed", "id.2e.tmp.packed", "other.3d.tmp"):
+        (root / name).mkdir(parents=True)
+    (root / "changes.txt.4c.tmp").touch()
+    assert job.attempt(Step.DOWNLOAD, 2, **_refdata_plan(tmp_path, "db.tgz", unpack=True))
+    assert {path.name for path in root.iterdir()} == {"id", "changes.txt", "other.3d.tmp"}
+
+
 def test_archive_with_links_fails_for_good(job: Job, tmp_path: Path, staged: Path):
     _tar(staged, link=True)
     end = job.attempt(Step.DOWNLOAD, **_refdata_plan(tmp_path, "db.tgz", unpack=True))

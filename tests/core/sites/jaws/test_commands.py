@@ -34,7 +34,10 @@ def test_folders_are_made_and_the_code_is_put_there_once(tmp_path: Path):
     assert commands.scratch_in(told.stdout) == str(tmp_path / "scratch")
     assert commands.is_code_missing(told.stdout)
     assert plans.stat().st_mode & 0o777 == 0o700
+    left = tmp_path / "code" / "1234" / "prod.left by a server that was killed"
     for _ in range(3):
+        left.mkdir(parents=True)
+        os.utime(left, (1, 1))
         archive = tmp_path / "code" / "x.tgz"
         with tarfile.open(archive, "w:gz") as tar:
             entry = tarfile.TarInfo("cts_core/x.py")
@@ -92,3 +95,13 @@ def test_folders_are_removed(tmp_path: Path):
     (tmp_path / "it's" / "x").mkdir(parents=True)
     assert _run(commands.remove([f"{tmp_path}/it's", f"{tmp_path}/none"]), tmp_path).returncode == 0
     assert not list(tmp_path.iterdir())
+
+
+def test_what_a_staging_has_left_is_removed_beside_the_data(tmp_path: Path):
+    work, data = tmp_path / "work", tmp_path / "refdata" / "id"
+    left = [work, data.with_name("id.1f.tmp"), data.with_name("id.1f.tmp.packed")]
+    for folder in (*left, data, data.with_name("other.2e.tmp")):
+        (folder / "x").mkdir(parents=True)
+    assert _run(commands.remove_staging(str(work), str(data)), tmp_path).returncode == 0
+    assert {path.name for path in data.parent.iterdir()} == {"id", "other.2e.tmp"}
+    assert not work.exists()
