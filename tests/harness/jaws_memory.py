@@ -199,6 +199,12 @@ class MemoryWorld:
             self.put(file.file, file.crc64nvme or "")
         return job_id
 
+    def lived(self, job_id: str) -> tuple[float, float]:
+        """Return when a job that has ended began and ended."""
+        steps = self.jobs[job_id].transition_times
+        begin, end = ((step.time - NOON).total_seconds() for step in (steps[0], steps[-1]))
+        return begin, end
+
     def put(self, path: str, crc64nvme: str) -> None:
         self.objects[path] = StoredObject(
             path=path,
@@ -587,6 +593,9 @@ class _MemoryFacility(Facility):
         self._nersc_client: Any = _NERSC(world, life)
         self._public = self._nersc_client
 
+    async def _watch_key(self) -> None:
+        """There is no key."""
+
     async def _make_client(self) -> Any:
         modified = self.setup.sfapi_cred_path.stat().st_mtime
         info = await self._nersc_client.client()
@@ -610,8 +619,8 @@ class MemoryServer:
         objects: Any = _Objects(world, self.life)
         shared = _MemoryFacility(world, self.life, **given)
         others: Any = SimpleNamespace(wake=lambda: None, publish_progress=lambda _: None)
-        self.drivers = [
-            Driver(
+        self._drivers = {
+            cluster: Driver(
                 JAWSSite(cluster, shared, self.records, objects),
                 self.records,
                 objects,
@@ -620,10 +629,10 @@ class MemoryServer:
                 log_dir=LOG_DIR,
             )
             for cluster in clusters
-        ]
+        }
 
     async def start(self) -> None:
-        for of_site in self.drivers:
+        for of_site in self._drivers.values():
             await of_site.start()
         self._world.servers.append(self)
 
@@ -632,13 +641,14 @@ class MemoryServer:
         self._world.servers.remove(self)
 
     def call_back(self, job_id: str) -> None:
-        for of_site in self.drivers:
-            of_site.nudge(job_id)
+        self._drivers[self._world.jobs[job_id].cluster].nudge(job_id)
 
     async def cancel(self, job_id: str) -> None:
         await cancel_job(self.records, job_id)
-        for of_site in self.drivers:
-            of_site.wake(job_id)
+        self.wake(job_id)
+
+    def wake(self, job_id: str) -> None:
+        self._drivers[self._world.jobs[job_id].cluster].wake(job_id)
 
 
 def make_template(cluster: SiteName, containers: int = 1) -> JobRecord:

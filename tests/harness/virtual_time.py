@@ -34,6 +34,8 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._clock = _JumpingSelector()
         super().__init__(self._clock)
+        # Or a timer that is due now would not be: after half a year two numbers are further apart than the loop's own.
+        self._clock_resolution = 1e-6
 
     def time(self) -> float:
         return self._clock.now
