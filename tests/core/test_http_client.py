@@ -1,10 +1,14 @@
-"""The HTTP client by a proxy of its own."""
+"""The HTTP client by a proxy of its own, and what others answer in JSON."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import threading
 
-from cts_core.http_client import HttpClient
+import pytest
+
+from cts_core.http_client import SHORT_JSON, HttpClient, read_json
 
 
 async def _serve_by_socks(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -34,3 +38,24 @@ async def test_requests_go_by_the_proxy_that_is_named_for_the_client():
         answer = await client.send("GET", "http://jaws.example.org:8080/api/v2/user")
         await client.close()
     assert answer == (200, b"jaws.example.org:8080")
+
+
+@pytest.mark.parametrize("is_long", [False, True])
+async def test_long_json_is_read_off_the_loop(monkeypatch: pytest.MonkeyPatch, is_long: object):
+    value = [{"name": "x" * SHORT_JSON}] if is_long else [{"name": "x"}]
+    loads, readers = json.loads, []
+
+    def load(*args: object, **kwargs: object) -> object:
+        readers.append(threading.current_thread())
+        return loads(*args, **kwargs)  # type: ignore[arg-type]
+
+    content = json.dumps(value)
+    monkeypatch.setattr(json, "loads", load)
+    assert await read_json(content) == value
+    assert [reader is not threading.main_thread() for reader in readers] == [is_long]
+
+
+@pytest.mark.parametrize("content", ["{", "[" * 10**6, b"\xff"])
+async def test_json_that_cannot_be_read_is_one_error(content: str | bytes):
+    with pytest.raises(ValueError):  # noqa: PT011 - also its subclasses
+        await read_json(content)

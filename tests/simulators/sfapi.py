@@ -225,7 +225,6 @@ class NERSC:
             r"GET account/clients": self._clients,
             r"POST utilities/command/(\w+)": lambda machine: self._run(machine, headers, body),
             r"GET tasks/([^/]+)": self._view_task,
-            r"DELETE tasks/([^/]+)": self._cancel_task,
             r"PUT utilities/upload/(\w+)/(.+)": lambda m, p: self._upload(m, p, headers, body),
             r"GET utilities/download/(\w+)/(.+)": lambda m, p: self._download(m, p, query),
         }
@@ -321,9 +320,7 @@ class NERSC:
         return {"task_id": task_id, "status": "OK", "error": None}
 
     def _execute(self, machine: str, command: str, task: _Task) -> None:
-        """Run a command, and write down its first end, unless its task is cancelled before."""
-        if task.status == "cancelled":
-            return
+        """Run a command, and write down its first end."""
         with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
             process = subprocess.Popen(
                 [*self._box(machine), "/bin/bash", "-c", command],
@@ -333,8 +330,7 @@ class NERSC:
             )
             end = time.monotonic() + self.task_seconds
             while process.poll() is None:
-                is_late = time.monotonic() > end or self._stopped.is_set()
-                if is_late or task.status == "cancelled":
+                if time.monotonic() > end or self._stopped.is_set():
                     process.kill()
                     process.wait()
                     if task.status == "new":
@@ -385,11 +381,6 @@ class NERSC:
     def _view_task(self, task_id: str) -> dict[str, Any]:
         task = self._find_task(task_id)
         return {"id": task_id, "status": task.status, "result": task.result}
-
-    def _cancel_task(self, task_id: str) -> None:
-        task = self._find_task(task_id)
-        if task.status == "new":
-            task.status = "cancelled"
 
     def _find_task(self, task_id: str) -> _Task:
         if task_id not in self._tasks:

@@ -5,7 +5,6 @@ Each method is one call with one deadline and no repeat. What is no proper answe
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,7 @@ import httpx
 from pydantic import SecretStr
 
 from cts_core.errors import UnavailableError
-from cts_core.http_client import HttpClient, NoResponseError
+from cts_core.http_client import HttpClient, NoResponseError, read_json
 from cts_core.sites.jaws.pace import Pace
 from cts_core.sites.jaws.results import RunEnd, end_of
 
@@ -160,12 +159,12 @@ class Central:
             )
         except NoResponseError as e:
             raise UnavailableError(f"JAWS does not answer: {e}") from None
-        return _read(status, content)
+        return await _read(status, content)
 
 
-def _read(status: int, content: bytes) -> object:
+async def _read(status: int, content: bytes) -> object:
     try:
-        answer = json.loads(content) if content else None
+        answer = await read_json(content) if content else None
     except ValueError:
         raise UnavailableError(
             f"JAWS answers with something else than JSON, and status {status}"

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from cts_core.clock import utc_now
 from cts_core.concurrency import cancel_and_wait, run_in_pool
 from cts_core.errors import ConfigError, CTSError, UnavailableError
-from cts_core.http_client import HttpClient
+from cts_core.http_client import HttpClient, read_json
 from cts_core.model.site import SiteName
 from cts_core.sites.jaws import commands, outages
 from cts_core.sites.jaws.central import Central, JAWSError
@@ -390,7 +390,7 @@ class Facility:
             answer = await self.command(Machine.DTNS, command)
         try:
             # Whatever a machine tells at a login comes before it.
-            return json.loads(answer.strip().rpartition("\n")[2])
+            return await read_json(answer.strip().rpartition("\n")[2])
         except ValueError:
             raise CommandError("the helper answers with something else than JSON") from None
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Protocol
 
-from cts_core.concurrency import cancel_and_wait
+from cts_core.concurrency import cancel_and_wait, run_in_pool
 from cts_core.errors import CTSError, UnavailableError
 from cts_core.sites.jaws.layout import (
     DEPLOYED_RESULTS,
@@ -79,6 +79,16 @@ def read_folder(files: Mapping[str, Any] | None, told: Mapping[str, str], now: f
     ends = {a.file(Kind.END) for a, kinds in found.items() if Kind.END in kinds}
     untold = sorted((ends | set(DEPLOYED_RESULTS.values()) & set(files)) - set(texts))
     return SeenFolder(steps, deployed, untold, now)
+
+
+def _read_folders(
+    answer: Mapping[str, Any], told: Mapping[str, Mapping[str, str]], now: float
+) -> dict[str, SeenFolder]:
+    return {
+        folder: read_folder(answer[folder], ends, now)
+        for folder, ends in told.items()
+        if folder in answer
+    }
 
 
 def _text(entry: object) -> str | None:
@@ -187,20 +197,19 @@ class Lookout:
         if not isinstance(answer, dict):
             raise CommandError("the helper tells of no folders")
         now = time.monotonic()
-        seen: dict[str, SeenFolder] = {}
-        for folder in folders:
-            if folder not in answer:
-                continue
-            found = read_folder(answer[folder], self._told.get(folder, {}), now)
+        told = {folder: dict(self._told.get(folder, {})) for folder in folders}
+        seen = await run_in_pool(_read_folders, answer, told, now)
+        for folder, found in list(seen.items()):
             try:
                 for name in found.untold:
                     await self._read(folder, name)
             except (UnavailableError, SFAPIError) as e:
                 log.warning("An end in %s at NERSC was not read: %s", folder, e)
+                del seen[folder]
                 continue
             if found.untold:
-                found = read_folder(answer[folder], self._told.get(folder, {}), now)
-            seen[folder] = found
+                files, ends = answer[folder], self._told.get(folder, {})
+                seen[folder] = await run_in_pool(read_folder, files, ends, now)
         return seen
 
     async def _read(self, folder: str, name: str) -> None:

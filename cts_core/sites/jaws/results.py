@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -31,6 +31,8 @@ from cts_core.worker.run_errors import (
 )
 
 _MARK = f"/{OUTPUT_FOLDER}/"
+_FILES, _STREAMS = "output_files", ("stdouts", "stderrs")
+"""The outputs of a workflow. The streams of a run that succeeded are not stored, as at the deployed service."""
 _SHARD = re.compile(rf"(?:\./)?call-{TASK}/shard-(\d{{1,9}})/")
 _CRC_BYTES = 8
 _MAX_NAMED = 10
@@ -64,40 +66,23 @@ def end_of(status: str, result: str | None) -> RunEnd | None:
     return _ENDS[result]
 
 
-@dataclass(frozen=True)
-class RunOutputs:
-    """The files of a run that succeeded; all paths are relative to its ``output_dir``."""
+def read_outputs(text: str | bytes) -> list[dict[str, str]]:
+    """Return, by container, what ``outputs.json`` names: the path of each output in ``output_dir``, by its name below the output folder.
 
-    containers: Sequence[Mapping[str, str]]
-    """By number: the path of each output, by its name below the output folder."""
-    stdouts: Sequence[str]
-    stderrs: Sequence[str]
-
-    @property
-    def files(self) -> dict[str, str]:
-        """The path of each output by its name; of two containers with one name the later one counts."""
-        return {name: path for files in self.containers for name, path in files.items()}
-
-
-def read_outputs(text: str | bytes) -> RunOutputs:
-    """Return what ``outputs.json`` names. Raises ResultError."""
-    parts: dict[str, Any] = {"output_files": [], "stdouts": [], "stderrs": []}
+    Raises ResultError.
+    """
+    files: list[Any] = []
     for key, value in read_object(text, "outputs.json").items():
         name = key.rpartition(".")[2]
-        if name not in parts:
+        if name not in (_FILES, *_STREAMS):
             raise ResultError(f"outputs.json has the unknown key '{key}'")
-        parts[name] = read_list(value, f"outputs.json: {key}")
-    return RunOutputs(
-        [
-            {
-                _output_name(path): path
-                for path in map(_inner, read_list(paths, "outputs.json: files"))
-            }
-            for paths in parts["output_files"]
-        ],
-        [_inner(path) for path in parts["stdouts"]],
-        [_inner(path) for path in parts["stderrs"]],
-    )
+        listed = read_list(value, f"outputs.json: {key}")
+        if name == _FILES:
+            files = listed
+    return [
+        {_output_name(path): path for path in map(_inner, read_list(paths, "outputs.json: files"))}
+        for paths in files
+    ]
 
 
 def _output_name(path: str) -> str:

@@ -139,7 +139,8 @@ class StepRunner:
         wanted = {placed.path: placed.file.crc64nvme for plan in plans for placed in plan.files}
         files = await stored_objects(self._objects, wanted)
         links = await self._objects.presign_gets(list(wanted), LIFETIME)
-        plan = transfers.download(
+        plan = await run_in_pool(
+            transfers.download,
             dict(zip(files, links, strict=True)),
             self._facility.layout.cache(Machine.DTNS),
             insecure=self._facility.setup.insecure_ssl,
@@ -249,7 +250,8 @@ class StepRunner:
             raise UnavailableError(reason)
         attempt = Attempt(Step.CHECKSUMS, number)
         outputs = await run_in_pool(read_outputs, text)
-        await self._attempt(followed, attempt, transfers.checksums(outputs, root, attempt), "job")
+        plan = await run_in_pool(transfers.checksums, outputs, root, attempt)
+        await self._attempt(followed, attempt, plan, "job")
 
     async def _sums(self, followed: Followed, folder: SeenFolder) -> tuple[str, list[Summed]]:
         """Return the ``output_dir`` of the run and its outputs, as a helper has summed them."""
@@ -259,9 +261,7 @@ class StepRunner:
         content = await self._facility.read(path)
         if content is None:
             raise UnavailableError(f"NERSC has no {path}")
-        root = read_object(content, name).get("root")
-        sums = await run_in_pool(read_checksums, content)
-        return root if isinstance(root, str) else "", sums
+        return await run_in_pool(_read_sums, content)
 
     async def _upload(self, followed: Followed, decision: Decision, folder: SeenFolder) -> None:
         if done_attempt(folder, Step.CHECKSUMS) is None:
@@ -271,17 +271,19 @@ class StepRunner:
                 await self._begin_sums(followed, decision.run_id or "", attempt.number)
             return
         root, sums = await self._sums(followed, folder)
-        wanted = to_upload(sums, FolderPath(followed.job.job_input.output_dir))
+        wanted = await run_in_pool(to_upload, sums, FolderPath(followed.job.job_input.output_dir))
         missing = {path: wanted[path] for path in await self._not_stored(wanted)}
         outputs = [Output(path, o.crc64nvme, o.size or 0) for path, o in missing.items()]
         forms = await self._objects.presign_posts(outputs, LIFETIME)
-        plan = transfers.upload(missing, forms, root, insecure=self._facility.setup.insecure_ssl)
+        plan = await run_in_pool(
+            transfers.upload, missing, forms, root, insecure=self._facility.setup.insecure_ssl
+        )
         attempt = Attempt(Step.UPLOAD, decision.attempt)
         await self._attempt(followed, attempt, plan, "upload")
 
     async def _verify(self, followed: Followed, _: Decision, folder: SeenFolder) -> None:
         _root, sums = await self._sums(followed, folder)
-        wanted = to_upload(sums, FolderPath(followed.job.job_input.output_dir))
+        wanted = await run_in_pool(to_upload, sums, FolderPath(followed.job.job_input.output_dir))
         number = last_number(folder, Step.UPLOAD)
         outcomes = await run_in_pool(
             completed_outcomes,
@@ -386,3 +388,8 @@ class StepRunner:
             ):
                 folders.append(of_run)
         await self._facility.command(Machine.DTNS, commands.remove(folders))
+
+
+def _read_sums(content: bytes) -> tuple[str, list[Summed]]:
+    root = read_object(content, "checksums").get("root")
+    return root if isinstance(root, str) else "", read_checksums(content)

@@ -10,7 +10,6 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -19,8 +18,9 @@ from urllib.parse import quote, urlencode
 
 import httpx
 
+from cts_core.concurrency import run_in_pool
 from cts_core.errors import UnavailableError
-from cts_core.http_client import HttpClient, NoResponseError
+from cts_core.http_client import HttpClient, NoResponseError, read_json
 from cts_core.sites.jaws.credentials import Credentials
 from cts_core.sites.jaws.layout import Machine
 from cts_core.sites.jaws.pace import Pace
@@ -29,6 +29,8 @@ from cts_core.sites.site import ClientInfo
 _GONE = "No such file or directory"
 _MAX_TEXT = 500
 """Characters of an answer that a message repeats."""
+_PIECE = 1 << 20
+"""Characters of base64 that are decoded in one call; a multiple of 4."""
 
 
 class SFAPIError(Exception):
@@ -95,7 +97,7 @@ class PublicSFAPI:
         return await self._get(f"status/outages/planned/{machine.value}")
 
     async def _get(self, path: str) -> object:
-        return _json(*await self._call("GET", f"{self._url}/{path}", {}, None))
+        return await _json(*await self._call("GET", f"{self._url}/{path}", {}, None))
 
     async def _call(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
@@ -162,16 +164,11 @@ class SFAPI(PublicSFAPI):
         if state is not TaskState.COMPLETED or not isinstance(result, str):
             return Task(state, error=result if isinstance(result, str) else "")
         try:
-            told = _object(json.loads(result))
+            told = _object(await read_json(result))
         except ValueError:
             raise SFAPIError("NERSC tells the result of a task that is no JSON") from None
         output, error = (_text(told.get(name)) for name in ("output", "error"))
         return Task(state, told.get("status") == "ok", output, error)
-
-    async def cancel(self, task_id: str) -> None:
-        """Cancel a command; one that NERSC does not know has ended."""
-        with suppress(NoSuchTaskError):
-            await self._ask("DELETE", f"tasks/{quote(task_id, safe='')}")
 
     async def upload(self, machine: Machine, path: str, content: bytes) -> None:
         """Write a file whose folder exists; a relative path is below the user's home."""
@@ -195,7 +192,7 @@ class SFAPI(PublicSFAPI):
         if not content.get("is_binary"):
             return file.encode()
         try:
-            return base64.b64decode(file, validate=True)
+            return await run_in_pool(_decode, file)
         except binascii.Error:
             raise SFAPIError("NERSC sends a file that is no base64") from None
 
@@ -222,7 +219,13 @@ class SFAPI(PublicSFAPI):
         if status == httpx.codes.UNAUTHORIZED:
             self.credentials.forget_token()
             raise UnavailableError("NERSC refuses the token that it has given")
-        return _json(status, content)
+        return await _json(status, content)
+
+
+def _decode(text: str) -> bytes:
+    # In pieces, as a thread gives way only between calls of C.
+    pieces = (text[at : at + _PIECE] for at in range(0, len(text), _PIECE))
+    return b"".join(base64.b64decode(piece, validate=True) for piece in pieces)
 
 
 def _file(what: str, machine: Machine, path: str) -> str:
@@ -230,11 +233,11 @@ def _file(what: str, machine: Machine, path: str) -> str:
     return f"utilities/{what}/{machine.value}/{quote(path)}"
 
 
-def _json(status: int, content: bytes) -> Any:  # noqa: ANN401 - as others wrote it
+async def _json(status: int, content: bytes) -> Any:  # noqa: ANN401 - as others wrote it
     if status == httpx.codes.TOO_MANY_REQUESTS or status >= httpx.codes.INTERNAL_SERVER_ERROR:
         raise UnavailableError(f"NERSC answers with status {status}")
     try:
-        answer = json.loads(content) if content else None
+        answer = await read_json(content) if content else None
     except ValueError:
         raise UnavailableError(
             f"NERSC answers with something else than JSON, and status {status}"
