@@ -86,6 +86,17 @@ async def test_the_store_sets_the_time_of_recording(store):
     assert before <= first.recorded_at <= second.recorded_at <= utc_now()
 
 
+async def test_states_of_the_containers_of_many_jobs(store):
+    one, two = await insert(store, containers=1), await insert(store, containers=3)
+    step = ContainerTransition(state=JobState.JOB_SUBMITTING, time=NOON)
+    assert await store.transition_container(two.id, 1, STARTED, [step])
+    assert await store.states_of_containers([two.id, "none", one.id]) == {
+        one.id: [STARTED],
+        two.id: [STARTED, JobState.JOB_SUBMITTING, STARTED],
+    }
+    assert await store.states_of_containers([]) == {}
+
+
 async def test_ten_thousand_files(store):
     files = [
         {"file": f"data/in/{n}.fa", "crc64nvme": CRC, "data_id": f"id {n}"} for n in range(10_000)

@@ -523,6 +523,10 @@ class MemoryRecords:
     async def container_states(self, job_id: str) -> list[JobState]:
         return await self._life.ask(lambda: [c.state for c in self._world.containers[job_id]])
 
+    async def states_of_containers(self, job_ids: Collection[str]) -> dict[str, list[JobState]]:
+        of = self._world.containers
+        return await self._life.ask(lambda: {i: [c.state for c in of[i]] for i in job_ids})
+
     async def containers(self, job_id: str) -> list[ContainerRecord]:
         return await self._life.ask(lambda: list(self._world.containers[job_id]))
 

@@ -8,8 +8,10 @@ from datetime import datetime
 from itertools import accumulate
 from typing import Any
 
+from bson.raw_bson import RawBSONDocument
 from pymongo.errors import BulkWriteError
 
+from cts_core.errors import NewerRecordError
 from cts_core.model.record import (
     ContainerOutcome,
     ContainerQuery,
@@ -140,6 +142,24 @@ async def states(db: Collections, job_id: str) -> list[JobState]:
     if not stored:
         return [container.state for container in await derive(db, job_id)]
     return [forward_compat.state(container) for container in stored]
+
+
+async def states_of(db: Collections, job_ids: Collection[str]) -> dict[str, list[JobState]]:
+    """Return, by job, the states of its containers by number, unless one has a state of a newer version."""
+    fields = {"_id": 0, "id": 1, "sub_id": 1, "state": 1}
+    cursor = db.subjobs.find({"id": {"$in": list(job_ids)}}, fields).sort(BY_NUMBER)
+    return await db.parse(_by_job, await cursor.to_list())
+
+
+def _by_job(stored: Sequence[RawBSONDocument]) -> dict[str, list[JobState]]:
+    found: defaultdict[str, list[JobState]] = defaultdict(list)
+    newer = set()
+    for container in stored:
+        try:
+            found[container["id"]].append(forward_compat.state(container))
+        except NewerRecordError:
+            newer.add(container["id"])
+    return {job_id: states for job_id, states in found.items() if job_id not in newer}
 
 
 async def counts(db: Collections, job_ids: Collection[str]) -> dict[str, dict[str, int]]:

@@ -49,11 +49,18 @@ PARSED = 1024
 """Inputs and images of jobs that are kept parsed, since the same jobs are read again and again."""
 BYTES_OF_FILE = 200
 """About as many bytes are taken by an input, an output, an argument or a container without outputs in a document."""
-SUMMARY = {"_id": 0, "job_input.input_files": 0, "outputs": 0, "_cts.audit": 0, "traceback": 0}
-"""The projection of a job for its summary: without what that does not need, and what can be large."""
+SUMMARY = {
+    "_id": 0,
+    "job_input.input_files": 0,
+    "outputs": 0,
+    "_cts.audit": 0,
+    "_cts.lease": 0,
+    "traceback": 0,
+}
+"""The projection of a job for its summary: without what that does not need, what can be large, and what changes all the time."""
 
 _CODEC: CodecOptions[dict[str, Any]] = CodecOptions(tz_aware=True, tzinfo=UTC)
-_RAW_CODEC: CodecOptions[RawBSONDocument] = CodecOptions(RawBSONDocument, tz_aware=True, tzinfo=UTC)
+RAW_CODEC: CodecOptions[RawBSONDocument] = CodecOptions(RawBSONDocument, tz_aware=True, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _LAST = datetime(9999, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)
 _OURS_OF_JOB = ("max_anonymous_memory", "warnings")
@@ -83,7 +90,7 @@ def size_of_outputs(outcome: JobOutcome | ContainerOutcome) -> int:
 
 def encode(document: Document) -> RawBSONDocument:
     """Return the document as BSON."""
-    return RawBSONDocument(bson.encode(document), _RAW_CODEC)
+    return RawBSONDocument(bson.encode(document), RAW_CODEC)
 
 
 def decode(document: RawBSONDocument) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from cts_core.states import JobState
 
 log = logging.getLogger(__name__)
 
+MAX_PARSED = 10_000
+"""Live jobs that are kept as they were parsed."""
 MAX_LOGGED = 1024
 """Jobs that are remembered as logged, so that each is logged once."""
 
@@ -68,7 +70,16 @@ def summaries(raw_jobs: Iterable[RawBSONDocument]) -> list[JobSummary]:
 
 def drivables(raw_jobs: Iterable[RawBSONDocument]) -> list[JobSummary]:
     """Return those of the jobs that this version can read, and whose input has no unknown fields."""
-    return readable(raw_jobs, documents.to_drivable)
+    return readable(raw_jobs, lambda raw: parse_drivable(raw.raw))
+
+
+@functools.lru_cache(MAX_PARSED)
+def parse_drivable(raw: bytes) -> JobSummary:
+    """Return a live job, which each cycle of each server reads, and which has changed in few of them.
+
+    Raises ValueError.
+    """
+    return documents.to_drivable(RawBSONDocument(raw, documents.RAW_CODEC))
 
 
 def readable(

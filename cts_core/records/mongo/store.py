@@ -240,6 +240,11 @@ class MongoStore(RecordStore):
             return await containers.states(db, job_id)
 
     @override
+    async def states_of_containers(self, job_ids: Collection[str]) -> dict[str, list[JobState]]:
+        async with self._use() as db:
+            return await containers.states_of(db, job_ids)
+
+    @override
     async def count_containers(self, job_ids: Collection[str]) -> dict[str, dict[str, int]]:
         async with self._use() as db:
             return await containers.counts(db, job_ids)

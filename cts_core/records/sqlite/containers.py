@@ -17,6 +17,10 @@ from cts_core.records.store import FIRST_CONTAINER_STATES
 from cts_core.states import JobState
 
 STATES = "SELECT state FROM containers WHERE job_id = ? ORDER BY number"
+STATES_OF = """
+SELECT job_id, state FROM containers WHERE job_id IN (SELECT value FROM json_each(?))
+ORDER BY job_id, number
+"""
 _RECORDS = """
 SELECT containers.*, files FROM containers LEFT JOIN container_outputs USING (job_id, number)
 WHERE job_id = ?
@@ -71,6 +75,14 @@ def states(db: sqlite3.Connection, job_id: str) -> list[JobState]:
     """Return the states of the containers of a job by number. Raises NoSuchJobError."""
     check_job(db, job_id)
     return [JobState(row["state"]) for row in db.execute(STATES, (job_id,))]
+
+
+def states_of(db: sqlite3.Connection, job_ids: Collection[str]) -> dict[str, list[JobState]]:
+    """Return, by job, the states of its containers by number."""
+    found: defaultdict[str, list[JobState]] = defaultdict(list)
+    for job_id, state in db.execute(STATES_OF, (json.dumps(list(job_ids)),)):
+        found[job_id].append(JobState(state))
+    return dict(found)
 
 
 def counts(db: sqlite3.Connection, job_ids: Collection[str]) -> dict[str, dict[str, int]]:

@@ -231,6 +231,10 @@ class SQLiteStore(RecordStore):
         return await self._read(lambda db: containers.states(db, job_id))
 
     @override
+    async def states_of_containers(self, job_ids: Collection[str]) -> dict[str, list[JobState]]:
+        return await self._read(lambda db: containers.states_of(db, job_ids))
+
+    @override
     async def count_containers(self, job_ids: Collection[str]) -> dict[str, dict[str, int]]:
         return await self._read(lambda db: containers.counts(db, job_ids))
 

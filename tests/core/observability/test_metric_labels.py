@@ -20,7 +20,7 @@ METHODS = {
         "container container_states containers count_jobs delete_image ended_among ended_jobs events find_idempotent "
         "find_image find_refdata find_worker_token get_drivable get_job get_refdata get_summary inactive_sites insert_job "
         "last_look list_images list_jobs list_refdata live_containers live_jobs mark_cleaned mark_refdata_cleaned "
-        "mark_sent open resubmissions set_admin_meta set_last_look set_site_active take_leases transition "
+        "mark_sent open resubmissions set_admin_meta set_last_look set_site_active states_of_containers take_leases transition "
         "transition_container transition_refdata unadopted_jobs unsent"
     ),
     Site: (

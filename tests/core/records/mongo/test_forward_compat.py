@@ -156,6 +156,7 @@ async def test_an_unreadable_container(
     reads = [store.containers(job.id), store.container(job.id, 1)]
     if field == "state":
         reads.append(store.container_states(job.id))
+        assert await store.states_of_containers([job.id]) == {}
     for read in reads:
         with pytest.raises(NewerRecordError, match="ask a server of a newer one"):
             await read

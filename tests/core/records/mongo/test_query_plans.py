@@ -229,6 +229,10 @@ TABLE: dict[str, tuple[Call, list[Plan]]] = {
     "a job's containers": (lambda s: s.containers(ONE), [Plan("id_1_sub_id_1", "index")]),
     "a container": (lambda s: s.container(ONE, 1), [CONTAINER]),
     "states of containers": (lambda s: s.container_states(ONE), [Plan("id_1_sub_id_1", "index")]),
+    "states of many": (
+        lambda s: s.states_of_containers([ONE]),
+        [Plan("id_1_sub_id_1", "index")],
+    ),
     "a transition": (
         lambda s: s.transition(
             ONE, JobState.CREATED, JobState.DOWNLOAD_SUBMITTED, time=NOON, trans_id="t"

@@ -68,6 +68,7 @@ def check_lines(found: str) -> None:
         (events.UNSENT, "transitions USING INDEX unsent_transitions (recorded_at<?)"),
         (events.LATEST, "transitions USING COVERING INDEX recorded_transitions"),
         (containers.STATES, "containers USING COVERING INDEX container_states"),
+        (containers.STATES_OF, "containers USING COVERING INDEX container_states (job_id=?"),
         (containers.COUNT_LIVE, "jobs USING INDEX live_jobs_of_user (user=?)"),
         (
             containers.COUNT_LIVE,
