@@ -55,10 +55,24 @@ class JSONFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
+def handled_level(logger: logging.Logger) -> int:
+    """Return the lowest level of records that a handler of this logger takes.
+
+    Jupyter's loggers let every record pass, and leave it to their handlers to drop most: each takes as long as a small request.
+    """
+    levels = [handler.level for handler in _handlers(logger)]
+    return max(logger.getEffectiveLevel(), min(levels, default=logging.NOTSET))
+
+
 def format_as_json(logger: logging.Logger, group: str) -> None:
     """Set the JSON format on every handler that this logger's records reach."""
+    for handler in _handlers(logger):
+        handler.setFormatter(JSONFormatter(group))
+
+
+def _handlers(logger: logging.Logger) -> Iterator[logging.Handler]:
+    """Yield every handler that this logger's records reach."""
     current: logging.Logger | None = logger
     while current is not None:
-        for handler in current.handlers:
-            handler.setFormatter(JSONFormatter(group))
+        yield from current.handlers
         current = current.parent if current.propagate else None

@@ -10,8 +10,7 @@ import functools
 import inspect
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 from cts_core.errors import CTSError, UnavailableError
 from cts_core.model.site import SiteName
@@ -22,8 +21,7 @@ CLOCK = "clock"
 """The name of this server's clock there, as it differs from the record store's."""
 
 
-@dataclass(frozen=True)
-class PortCall:
+class PortCall(NamedTuple):
     """A finished call to a port: its method and arguments, its result or error, and its duration."""
 
     port: str
@@ -87,6 +85,8 @@ class Instrumented:
 
     def __getattr__(self, method: str) -> Any:  # noqa: ANN401 - the port's attribute
         attribute = getattr(self._port, method)
+        if not callable(attribute):
+            return attribute
         if inspect.iscoroutinefunction(attribute):
             wrapped: Callable[..., Any] = self._timed(method, attribute)
         elif inspect.isasyncgenfunction(attribute):

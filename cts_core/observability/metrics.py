@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -33,6 +34,8 @@ __all__ = ["CONTENT_TYPE", "Metrics"]
 
 log = logging.getLogger(__name__)
 
+MAX_LABELED = 1_000
+"""Combinations of labels, of one metric, that are found without looking them up."""
 COUNT_SECONDS = 30.0
 """Seconds for which counts from the record store are reused before they are counted anew."""
 _CALL_BUCKETS = (0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0)
@@ -57,6 +60,8 @@ class Metrics:
             buckets=_CALL_BUCKETS,
             registry=registry,
         )
+        # Looked up anew, the labels of a metric take as long as half of what is measured by it.
+        self._call_seconds = functools.lru_cache(MAX_LABELED)(self._calls.labels)
         self._call_errors = Counter(
             "cts_call_errors",
             "Calls that did not do what was asked: refused, outage (away or silent), fault (ours)",
@@ -70,6 +75,7 @@ class Metrics:
             buckets=_REQUEST_BUCKETS,
             registry=registry,
         )
+        self._request_seconds = functools.lru_cache(MAX_LABELED)(self._requests.labels)
         self._limited = Counter(
             "cts_limited_requests",
             "Requests refused by a limit (429)",
@@ -150,7 +156,7 @@ class Metrics:
 
     def on_call(self, call: PortCall) -> None:
         """Count a call to a port."""
-        self._calls.labels(call.port, call.method).observe(call.seconds)
+        self._call_seconds(call.port, call.method).observe(call.seconds)
         if call.outage or call.error:
             kind = "outage" if call.outage else "fault"
             if kind == "fault" and isinstance(call.error, CTSError):
@@ -164,7 +170,7 @@ class Metrics:
 
     def on_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count an HTTP request. ``route`` is a template of the route table, or ``none``; ``seconds`` is its duration."""
-        self._requests.labels(method, route, str(status)).observe(seconds)
+        self._request_seconds(method, route, str(status)).observe(seconds)
         if status == HTTPStatus.TOO_MANY_REQUESTS:
             self._limited.labels(route).inc()
 

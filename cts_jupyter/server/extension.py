@@ -28,7 +28,7 @@ from cts_core.config.load import HUB_USER, check_platform, load_settings
 from cts_core.config.sections import LimitsSettings
 from cts_core.config.settings import Preset, Settings
 from cts_core.errors import ConfigError, CTSError
-from cts_core.log_context import format_as_json
+from cts_core.log_context import format_as_json, handled_level
 
 if TYPE_CHECKING:
     from tornado.web import RequestHandler
@@ -89,7 +89,7 @@ class CTSExtension(ExtensionApp):
         for name in _LOGGERS:
             logger = logging.getLogger(name)
             logger.parent = self.log
-            logger.setLevel(self.log.level)
+            logger.setLevel(handled_level(self.log))
         try:
             check_platform()
             self._cts_settings = load_settings(self.load_overrides())

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cts_core.log_context import bind_log_context, format_as_json, log_context
+from cts_core.log_context import bind_log_context, format_as_json, handled_level, log_context
 
 
 @pytest.fixture
@@ -65,3 +65,16 @@ async def test_ids_stay_in_their_own_task(lines: io.StringIO):
     *bound, last = read(lines)
     assert all(line["request_id"] == line["message"] for line in bound)
     assert "request_id" not in last
+
+
+def test_level_is_the_lowest_that_a_handler_takes():
+    parent = logging.Logger("parent", logging.DEBUG)  # noqa: LOG001 - pytest adds handlers to those that it finds
+    child = logging.Logger("child")  # noqa: LOG001 - the same
+    child.parent = parent
+    assert handled_level(child) == logging.DEBUG
+    parent.addHandler(logging.NullHandler(logging.WARNING))
+    assert handled_level(child) == logging.WARNING
+    child.addHandler(logging.NullHandler(logging.INFO))
+    assert handled_level(child) == logging.INFO
+    parent.setLevel(logging.ERROR)
+    assert handled_level(child) == logging.ERROR

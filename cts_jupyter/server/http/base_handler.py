@@ -250,10 +250,11 @@ class BaseHandler(RequestHandler, ABC):
     @override
     def _log(self) -> None:
         """Log a request whose response is no error of ours. Jupyter's own line would hold the query and the referer."""
-        if not self._is_logged:
-            is_refused = self.get_status() >= HTTPStatus.BAD_REQUEST
+        is_refused = self.get_status() >= HTTPStatus.BAD_REQUEST
+        level = logging.INFO if is_refused else logging.DEBUG
+        if not self._is_logged and log.isEnabledFor(level):
             log.log(
-                logging.INFO if is_refused else logging.DEBUG,
+                level,
                 "%s: %d: request %s",
                 self._where(),
                 self.get_status(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+from collections.abc import Collection
 from typing import Any
 
 from pydantic import BaseModel
@@ -12,7 +13,32 @@ from pydantic import BaseModel
 _GZIP_MIN = 1024
 """Bytes below which compression does not pay."""
 _GZIP_LEVEL = 5
+_QUICK_VALUES = 300
+_QUICK_TEXT = 100
+"""Characters of a text that count as a value."""
 _NO_WEIGHT = re.compile(r"q=0(\.0{0,3})?")
+
+
+def is_quick(content: BaseModel | dict[str, Any]) -> bool:
+    """Return whether the JSON of a response is written in less time than its way to a thread and back takes."""
+    left = _QUICK_VALUES
+    parts: list[object] = [content]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, str):
+            left -= len(part) // _QUICK_TEXT
+            values: Collection[object] = ()
+        elif isinstance(part, BaseModel):
+            values = part.__dict__.values()
+        elif isinstance(part, dict):
+            values = part.values()
+        else:
+            values = part if isinstance(part, list | tuple | set | frozenset) else ()
+        left -= len(values)
+        if left < 0:
+            return False
+        parts.extend(values)
+    return True
 
 
 def encode_json(

@@ -25,7 +25,7 @@ from cts_jupyter.server.http.authentication import access_for, check_roles, iden
 from cts_jupyter.server.http.base_handler import BaseHandler
 from cts_jupyter.server.http.bodies import SMALL_BODY, BodyBudget
 from cts_jupyter.server.http.call import UPLOAD_BUFFER, Call, Core, Stream, Upload
-from cts_jupyter.server.http.encoding import accepts_gzip, encode_json
+from cts_jupyter.server.http.encoding import accepts_gzip, encode_json, is_quick
 from cts_jupyter.server.http.errors import ErrorResponse
 from cts_jupyter.server.http.lifecycle import SETTING, Lifecycle
 from cts_jupyter.server.http.parse import (
@@ -292,7 +292,7 @@ class CTSHandler(BaseHandler):
             self.request.headers.get("Accept-Encoding", "")
         )
         encode = functools.partial(encode_json, content, nulls=nulls, may_compress=may_compress)
-        body, is_gzip = await self._lifecycle.run_in_pool(encode)
+        body, is_gzip = encode() if is_quick(content) else await self._lifecycle.run_in_pool(encode)
         self.set_header("Content-Type", JSON)
         self.add_header("Vary", "Accept-Encoding")
         if is_gzip:

@@ -93,17 +93,17 @@ class Route:
     def _hints(self) -> dict[str, Any]:
         return get_type_hints(self.handler)
 
-    @property
+    @functools.cached_property
     def path_model(self) -> type[BaseModel] | None:
         """The model of the template's placeholders."""
         return self._hints.get("path")
 
-    @property
+    @functools.cached_property
     def query_model(self) -> type[BaseModel] | None:
         """The model of the query; parameters that it does not have are ignored."""
         return self._hints.get("query")
 
-    @property
+    @functools.cached_property
     def body_model(self) -> type[BaseModel] | None:
         """The model of a JSON body."""
         hint = _without_none(self._hints.get("body"))
@@ -115,7 +115,7 @@ class Route:
         hint = self._hints.get("body")
         return hint is _without_none(hint)
 
-    @property
+    @functools.cached_property
     def takes_upload(self) -> bool:
         """Whether the handler reads the body as a stream."""
         return self._hints.get("body") is Upload
@@ -144,6 +144,10 @@ class Route:
         return _PLACEHOLDER.sub(r"{\1}", self.template)
 
     @functools.cached_property
+    def _is_literal(self) -> bool:
+        return "{" not in self.template
+
+    @functools.cached_property
     def _pattern(self) -> re.Pattern[str]:
         literals = _PLACEHOLDER.split(self.template)
         pieces = [
@@ -156,6 +160,8 @@ class Route:
 
     def match(self, path: str) -> dict[str, str] | None:
         """Return the texts of the placeholders in a normalized path; None if the path does not match."""
+        if self._is_literal:
+            return {} if path == self.template else None
         match = self._pattern.fullmatch(path)
         return match.groupdict() if match else None
 

@@ -33,6 +33,8 @@ async def test_calls_pass_through_and_are_reported(port: Port, listener: Listene
     instrumented = instrument(port, "port", listener)
     assert await instrumented.ask(1, more=2) == 3
     assert instrumented.colour == "blue"
+    port.colour = "green"
+    assert instrumented.colour == "green"
     port.error = NoSuchJobError("none")
     with pytest.raises(NoSuchJobError):
         await instrumented.ask(1)

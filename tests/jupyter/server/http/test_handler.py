@@ -10,9 +10,10 @@ import json
 import logging
 import re
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -23,6 +24,7 @@ from cts_core.errors import NoSuchJobError, UnavailableError
 from cts_core.identity.identity import User
 from cts_core.model.listing import JobCounts
 from cts_jupyter.server.http import base_handler, handler
+from cts_jupyter.server.http.lifecycle import Lifecycle
 from cts_jupyter.server.http.parse import MAX_DEPTH, MAX_ENTRIES, MAX_JSON_BODY, content_length
 from tests.harness.server import ServerHarness, submission
 from tests.services.nginx import rewriting_proxy
@@ -629,3 +631,34 @@ async def test_a_read_ends_when_its_client_goes_away(
         await writer.wait_closed()
         await ended.wait()
     assert (await server.get("/whoami")).status_code == 200
+
+
+async def test_small_request_needs_no_thread_and_no_log_record(
+    server: ServerHarness, monkeypatch: pytest.MonkeyPatch
+):
+    logged: list[str] = []
+    handed_over: list[object] = []
+    run_in_pool = Lifecycle.run_in_pool
+
+    async def record(lifecycle: Lifecycle, work: Callable[[], Any]) -> Any:
+        handed_over.append(work)
+        return await run_in_pool(lifecycle, work)
+
+    def make(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        logged.append(args[0])
+        return logging.LogRecord(*args, **kwargs)
+
+    monkeypatch.setattr(Lifecycle, "run_in_pool", record)
+    logger = logging.getLogger("cts_jupyter")
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    factory = logging.getLogRecordFactory()
+    logging.setLogRecordFactory(make)
+    try:
+        for path in ("/whoami", "/sites", "/images"):
+            assert (await server.get(path)).status_code == 200
+    finally:
+        logging.setLogRecordFactory(factory)
+        logger.setLevel(level)
+    assert not [name for name in logged if name.startswith("cts_")]
+    assert handed_over == []
