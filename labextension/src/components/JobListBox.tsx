@@ -1,4 +1,3 @@
-import { useVirtualizer } from "@tanstack/react-virtual";
 import { type ReactNode, useEffect, useId, useMemo, useRef, useState } from "react";
 
 import type { JobPreview } from "../api/types";
@@ -10,6 +9,7 @@ import type { Reasons } from "../store/reasons";
 import { JobRow } from "./JobRow";
 import { useNow, useTranslator } from "./context";
 import { onKeys } from "./keys";
+import { useRows } from "./rows";
 
 const ROW_PX = 46;
 const GROUP_PX = 28;
@@ -51,7 +51,10 @@ export function JobListBox({ store, view, grouping, reasons, open, more, acts }:
     [view.jobs, grouping, opened, day, tr],
   );
   const [chosen, choose] = useState<string | null>(null);
-  const current = items.find((item) => item.kind === "job" && item.key === chosen);
+  const current = useMemo(
+    () => items.find((item) => item.kind === "job" && item.key === chosen),
+    [items, chosen],
+  );
   const unfold = (id: string, isOpen: boolean): void => {
     setOpened((before) => new Set(isOpen ? [...before, id] : [...before].filter((other) => other !== id)));
   };
@@ -63,11 +66,11 @@ export function JobListBox({ store, view, grouping, reasons, open, more, acts }:
     unfold(root.key, false);
     choose(root.key);
   };
-  const rows = useVirtualizer({
-    count: items.length,
-    getScrollElement: () => frame.current,
-    estimateSize: (index) => (items[index]?.kind === "group" ? GROUP_PX : ROW_PX),
-    getItemKey: (index) => items[index]?.key ?? index,
+  const rows = useRows({
+    items,
+    keyOf: (item) => item.key,
+    frame,
+    heightOf: (item) => (item.kind === "group" ? GROUP_PX : ROW_PX),
     overscan: OVERSCAN,
   });
   const shown = rows.getVirtualItems();
@@ -76,7 +79,7 @@ export function JobListBox({ store, view, grouping, reasons, open, more, acts }:
     if (view.hasMore && last >= items.length - NEAR_END) more();
   }, [view.hasMore, last, items.length, more]);
 
-  const places = items.flatMap((item, index) => (item.kind === "job" ? [index] : []));
+  const places = useMemo(() => items.flatMap((item, index) => (item.kind === "job" ? [index] : [])), [items]);
   const go = (step: number | "first" | "last"): void => {
     const at = places.findIndex((index) => items[index]?.key === chosen);
     const wanted = step === "first" ? 0 : step === "last" ? places.length - 1 : at < 0 ? 0 : at + step;

@@ -1,5 +1,6 @@
-import { useVirtualizer } from "@tanstack/react-virtual";
 import { type ReactNode, useRef } from "react";
+
+import { useRows } from "./rows";
 
 const ROW_PX = 24;
 /** Rows beyond those in sight. */
@@ -23,16 +24,7 @@ interface Props<Row> {
 /** A table of which only the rows in sight are in the page. */
 export function VirtualTable<Row>({ label, rows, columns, keyOf, isChosen }: Props<Row>): ReactNode {
   const frame = useRef<HTMLDivElement>(null);
-  const virtual = useVirtualizer({
-    count: rows.length,
-    getScrollElement: () => frame.current,
-    estimateSize: () => ROW_PX,
-    getItemKey: (index) => {
-      const row = rows[index];
-      return row === undefined ? index : keyOf(row);
-    },
-    overscan: OVERSCAN,
-  });
+  const virtual = useRows({ items: rows, keyOf, frame, heightOf: () => ROW_PX, overscan: OVERSCAN });
   const shown = virtual.getVirtualItems();
   const before = shown[0]?.start ?? 0;
   const after = virtual.getTotalSize() - (shown.at(-1)?.end ?? 0);

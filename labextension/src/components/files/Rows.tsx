@@ -1,5 +1,7 @@
-import { defaultRangeExtractor, useVirtualizer } from "@tanstack/react-virtual";
+import { defaultRangeExtractor } from "@tanstack/react-virtual";
 import { type KeyboardEvent, type ReactNode, useEffect, useMemo, useRef, useState } from "react";
+
+import { useRows } from "../rows";
 
 export const ROW_PX = 26;
 /** Rows beyond those in sight. */
@@ -44,14 +46,11 @@ export function Rows<Item>(props: Props<Item>): ReactNode {
     [items, keyOf, active],
   );
   const current = Math.max(found, 0);
-  const rows = useVirtualizer({
-    count: items.length,
-    getScrollElement: () => frame.current,
-    estimateSize: () => ROW_PX,
-    getItemKey: (index) => {
-      const item = items[index];
-      return item === undefined ? index : keyOf(item);
-    },
+  const rows = useRows({
+    items,
+    keyOf,
+    frame,
+    heightOf: () => ROW_PX,
     overscan: OVERSCAN,
     // The row with the focus stays in the page, wherever one scrolls to.
     rangeExtractor: (range) => {
