@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import binascii
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -130,6 +131,8 @@ class Panel(anywidget.AnyWidget):
     _job_id = traitlets.Unicode("").tag(sync=True)
     _sent_key = traitlets.Unicode("").tag(sync=True)
     """The idempotency key of a submission without an answer, by which a page that is loaded again asks for the same job."""
+    _seed = traitlets.Unicode("").tag(sync=True)
+    """What all pages make idempotency keys of until there is a job: two that submit the same make one."""
     _instance = traitlets.Unicode("").tag(sync=True)
     """The identity of the service, by which a page tells whether it reaches the same one."""
     _service = traitlets.Unicode("").tag(sync=True)
@@ -146,6 +149,7 @@ class Panel(anywidget.AnyWidget):
             _instance=_instance_of(session),
             _service=session.where,
             _by_kernel=by_kernel,
+            _seed=uuid.uuid4().hex,
         )
         self.on_msg(self._on_message)
         self._tell()
@@ -196,6 +200,7 @@ class Panel(anywidget.AnyWidget):
     @traitlets.observe("job")
     def _on_job(self, change: Bunch) -> None:
         self._job_id = getattr(change["new"], "id", "")
+        self._seed = uuid.uuid4().hex
 
     def _set_entries(self, entries: list[Entry]) -> None:
         self._entries = entries

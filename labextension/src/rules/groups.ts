@@ -21,9 +21,17 @@ export type Item =
 
 const DAY_MS = 86_400_000;
 
-/** When a job was last updated. */
+/** A job is another object after each change. */
+const updated = new WeakMap<JobPreview, number>();
+
+/** When a job was last updated. Sorting asks for it again and again, and reading a time takes long. */
 export function updatedAt(job: JobPreview): number {
-  return Date.parse(job.transition_times.at(-1)?.time ?? "");
+  let time = updated.get(job);
+  if (time === undefined) {
+    time = Date.parse(job.transition_times.at(-1)?.time ?? "");
+    updated.set(job, time);
+  }
+  return time;
 }
 
 function dayOf(time: number, now: number, tr: Translator): string {

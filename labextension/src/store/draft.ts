@@ -114,6 +114,8 @@ export class DraftStore extends Observable<DraftView> {
   private generation = 0;
   /** Keeps what is `saved`, before it is submitted. */
   keep: () => Promise<unknown> = () => Promise.resolve();
+  /** The key of a submission that was not sent yet: pages that give the same one to a text make one job of it. */
+  keyFor: (text: string) => string = newKey;
 
   constructor(
     readonly service: IService,
@@ -229,7 +231,7 @@ export class DraftStore extends Observable<DraftView> {
     const wasLost = sent.phase === "lost";
     const submission = toSubmission(draft);
     const text = JSON.stringify(submission);
-    if (this.request?.text !== text) this.request = { text, key: newKey() };
+    if (this.request?.text !== text) this.request = { text, key: this.keyFor(text) };
     const { key } = this.request;
     const generation = (this.generation += 1);
     this.set({ sent: { phase: "sending" } });

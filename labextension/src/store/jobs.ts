@@ -308,10 +308,15 @@ export class JobStore implements StreamListener {
     try {
       // A service that does not know the parameter answers the whole job.
       const own = this.service.get<JobPreview & Pick<Job, "outputs">>(path, { files: false });
-      const view = await this.orAsAdmin(
-        own.then((job) => this.loadRest(path, job)),
-        async () => viewOfOthers(await this.service.get<AdminJobDetails>(`admin/${path}`)),
+      // What is refused of a job of one's own is for no admin.
+      const loadRest = await this.orAsAdmin(
+        own.then((job) => () => this.loadRest(path, job)),
+        async () => {
+          const view = viewOfOthers(await this.service.get<AdminJobDetails>(`admin/${path}`));
+          return () => Promise.resolve(view);
+        },
       );
+      const view = await loadRest();
       this.set(id, entry, { ...view, error: null });
     } catch (error) {
       this.set(id, entry, { error: asServiceError(error) });

@@ -166,13 +166,14 @@ export class JobList extends Observable<ListView> implements StreamListener {
 
   onTransition({ job_id: id, state, time }: Transition): void {
     const job = this.view.jobs.find((other) => other.id === id);
-    if (job && !job.transition_times.some((step) => step.state === state)) {
+    const isLive = job && !hasEnded(job.state);
+    if (isLive && !job.transition_times.some((step) => step.state === state)) {
       const changed = { ...job, state, transition_times: [...job.transition_times, { state, time }] };
       const others = this.view.jobs.filter((other) => other.id !== id);
       this.set({ jobs: isKept(this.view.filter, changed) ? [changed, ...others] : others });
     }
     // What else there is of it, such as its error, is not in the event.
-    if (!job || hasEnded(state)) this.refreshSoon();
+    if (!isLive || hasEnded(state)) this.refreshSoon();
   }
 
   onProgress({ job_id: id, containers }: Progress): void {
@@ -221,11 +222,12 @@ export class JobList extends Observable<ListView> implements StreamListener {
     }
   }
 
-  private ask(query: Query): Promise<Jobs> {
+  private async ask(query: Query): Promise<Jobs> {
     const asked = { ...toQuery(this.view.filter), ...query };
-    return this.view.isEverybodys
+    const page = await (this.view.isEverybodys
       ? this.service.get<Jobs>("admin/jobs", asked)
-      : this.service.get<Jobs>("jobs", { containers: true, ...asked });
+      : this.service.get<Jobs>("jobs", { containers: true, ...asked }));
+    return { ...page, jobs: page.jobs.map(shorten) };
   }
 
   private turn(page: Jobs, jobs: readonly JobPreview[]): void {
@@ -237,6 +239,14 @@ export class JobList extends Observable<ListView> implements StreamListener {
   private refused(error: unknown): void {
     this.set({ isLoading: false, error: asServiceError(error) });
   }
+}
+
+/** A job without what a list does not show: of one that has ended, the times between its first and its last. */
+function shorten(job: JobPreview): JobPreview {
+  const { transition_times: times } = job;
+  return hasEnded(job.state) && times.length > 2
+    ? { ...job, transition_times: [...times.slice(0, 1), ...times.slice(-1)] }
+    : job;
 }
 
 function newestFirst(jobs: JobPreview[]): JobPreview[] {

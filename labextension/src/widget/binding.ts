@@ -4,6 +4,7 @@ import { type Entry, digestOf, keyOf } from "../rules/digest";
 import type { Submission } from "../api/types";
 import { type Draft, EMPTY_DRAFT, toDraft, toSubmission } from "../rules/spec";
 import type { Channel } from "../service/kernel";
+import { newKey } from "../service/key";
 import { type DraftStore, type DraftView, isFrozen } from "../store/draft";
 
 /** What anywidget hands to a view. */
@@ -34,6 +35,9 @@ export function bind(model: Model, draft: DraftStore): void {
   const kept = model.get("_sent_key");
   // A kernel of an older version keeps none.
   let pending = typeof kept === "string" ? kept : "";
+  // The job that this page made by a seed: the kernel may be too busy to give another one.
+  let made = { seed: "", jobId: "" };
+  let isSending = false;
   // The files of the job that is shown.
   let submitted = "";
 
@@ -136,11 +140,21 @@ export function bind(model: Model, draft: DraftStore): void {
   readDigest();
   readJob();
   readKey();
+  draft.keyFor = (text) => {
+    const seed = model.get("_seed");
+    // A kernel of an older version has none.
+    if (typeof seed !== "string" || !seed) return newKey();
+    if (seed !== made.seed) made = { seed, jobId: "" };
+    return `${seed}-${digestOf([text, made.jobId])}`;
+  };
   draft.keep = () => {
     send(false);
     return Promise.resolve();
   };
   draft.watch(() => {
+    const { sent } = draft.view;
+    if (isSending && sent.phase === "done") made.jobId = sent.jobId;
+    isSending = sent.phase === "sending";
     clearTimeout(timer);
     timer = setTimeout(() => {
       send(false);

@@ -183,6 +183,17 @@ it("reads another user's job as an admin, follows it by everybody's events, and 
   stop();
 });
 
+it("takes a refusal of a job's outputs for no refusal of the job", async () => {
+  service.answers.set("jobs/mine", preview({ id: "mine", state: "complete" }));
+  service.answers.set("jobs/mine/outputs", REFUSED);
+  service.answers.set("whoami", { user: "ana", roles: ["full_admin"] });
+  const stop = store.watch("mine", () => undefined);
+  await vi.waitUntil(() => store.view("mine").error);
+  expect(store.view("mine").error).toBe(REFUSED);
+  expect(service.asked.filter((path) => path.includes("admin"))).toEqual([]);
+  stop();
+});
+
 it.each([[{ user: "ana", roles: [] }], [new ServiceError(404, "No whoami")]])(
   "asks no admin's route for a user who is none: %s",
   async (whoami) => {

@@ -198,3 +198,13 @@ it("asks once for many events, which do not put it off", async () => {
   stop();
   vi.useRealTimers();
 });
+
+it("asks about a job that has ended and of which it is told again, and moves it not back", async () => {
+  const stop = await start();
+  const before = list.view.jobs;
+  service.answers.set("jobs", { jobs: [preview({ id: "a", state: "created" })] });
+  list.onTransition({ job_id: "a", state: "job_submitted", time: "2026-01-02T03:05:00Z", trans_id: "1" });
+  expect(list.view.jobs).toBe(before);
+  await vi.waitUntil(() => list.view.jobs.find(({ id }) => id === "a")?.state === "created");
+  stop();
+});

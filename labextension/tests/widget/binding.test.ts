@@ -215,3 +215,24 @@ it("keeps the key of a submission before it is sent, and asks again by it after 
   await settle();
   expect(model.traits).toMatchObject({ _job_id: "1", _sent_key: "" });
 });
+
+it("makes one job of what two pages submit, and another of what a page submits again", async () => {
+  const service = new ScriptedService();
+  service.answers.set("POST jobs", { job_id: "1" });
+  const pages = [new FakeModel(), new FakeModel()].map((one) => {
+    Object.assign(one.traits, { _seed: "5eed", _spec: { image: "host/tool", params: {} } });
+    const form = new DraftStore(service);
+    bind(one, form);
+    form.change({ files: ["b/1"], outputDir: "b/out/" });
+    return form;
+  });
+  for (const form of pages) await form.submit();
+  const keys = (): string[] =>
+    service.posted.filter(({ path }) => path === "jobs").map(({ key }) => String(key));
+  expect(new Set(keys()).size).toBe(1);
+  // The kernel is too busy to hear of the job.
+  pages[0]?.reset(pages[0].view.draft);
+  await pages[0]?.submit();
+  expect(keys()).toHaveLength(3);
+  expect(new Set(keys()).size).toBe(2);
+});

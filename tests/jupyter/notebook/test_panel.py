@@ -210,6 +210,14 @@ def test_a_job_of_the_page_is_the_notebooks_and_the_other_way(make, session, mon
     assert p._job_id == "job-2"
 
 
+def test_keys_of_pages_are_others_once_there_is_a_job(make, monkeypatch):
+    monkeypatch.setattr(panel_module.Job, "accepted", lambda _, job_id: SimpleNamespace(id=job_id))
+    p, other = make(), make()
+    seeds = {p._seed, other._seed}
+    from_page(p, _job_id="job-1")
+    assert len({*seeds, p._seed, ""}) == 4
+
+
 def test_the_component_is_sent_when_a_page_has_none(make, sent):
     p = make()
     message(p, cts="module?")

@@ -1,5 +1,13 @@
 import { defaultRangeExtractor } from "@tanstack/react-virtual";
-import { type KeyboardEvent, type ReactNode, useEffect, useMemo, useRef, useState } from "react";
+import {
+  type KeyboardEvent,
+  type ReactNode,
+  useEffect,
+  useLayoutEffect,
+  useMemo,
+  useRef,
+  useState,
+} from "react";
 
 import { useRows } from "../rows";
 
@@ -71,6 +79,19 @@ export function Rows<Item>(props: Props<Item>): ReactNode {
     });
   }, [isMoving]);
 
+  const place = useRef(0);
+  const hasFocus = useRef(false);
+  // A row that had the focus and is gone leaves it to the one that is in its place now.
+  useLayoutEffect(() => {
+    if (found >= 0) place.current = found;
+    else if (active !== null && hasFocus.current && document.activeElement === document.body) {
+      const next = items[Math.min(place.current, items.length - 1)];
+      if (next === undefined) return;
+      setActive(keyOf(next));
+      setMoving(true);
+    }
+  }, [found, active, items, keyOf]);
+
   const go = (to: number, event: KeyboardEvent): void => {
     const index = Math.min(Math.max(to, 0), items.length - 1);
     const item = items[index];
@@ -113,6 +134,10 @@ export function Rows<Item>(props: Props<Item>): ReactNode {
         const at = target.closest<HTMLElement>("[data-index]")?.dataset["index"];
         const item = at === undefined ? undefined : items[Number(at)];
         if (item !== undefined) setActive(keyOf(item));
+        hasFocus.current = true;
+      }}
+      onBlur={() => {
+        hasFocus.current = false;
       }}
     >
       <div role="presentation" style={{ height: rows.getTotalSize(), position: "relative" }}>

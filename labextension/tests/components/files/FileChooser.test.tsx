@@ -193,6 +193,19 @@ it("removes a file from the chosen ones by its button and by key", async () => {
   expect(chosen()).toEqual([]);
 });
 
+it("leaves the focus to the row that comes in the place of a removed one", async () => {
+  show(stored("b/a"), stored("b/b"), stored("b/c"));
+  for (const name of [/^a/, /^b/, /^c/]) fireEvent.click(await item(name));
+  const button = (name: string): HTMLElement =>
+    within(screen.getByRole("list")).getByRole("button", { name: `Remove ${name}` });
+  button("b/a").focus();
+  await press("ArrowDown");
+  await press("Delete");
+  expect(document.activeElement).toBe(button("b/c"));
+  await press("Delete");
+  expect(document.activeElement).toBe(button("b/a"));
+});
+
 it("has no serious fault of accessibility", async () => {
   show(stored("b/a", { checksum: "missing" }), stored("b/in/x"), stored("b/z"));
   fireEvent.click(await item(/^a/));
