@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from cts_core.sites.jaws.layout import SERVICE, Machine
+from cts_core.sites.jaws.layout import DEPLOYED_RESULTS, SERVICE, Kind, Machine, Step
 
 _DTN = "source /etc/bashrc\n"
 """A command on a DTN has ``$SCRATCH`` and the rest only after it."""
@@ -26,12 +26,21 @@ module use /global/cfs/projectdirs/kbase/jaws/modulefiles
 module load jaws
 """
 _MISSING = "code is missing"
+_SUMS = ".sums"
+"""Beside the helper's code: the checksums of its files, as they were unpacked."""
 _MAIN = f"""\
-import sys
-sys.path.insert(0, sys.argv.pop(1))
+import hashlib, os, sys
+code = sys.argv.pop(1)
 try:
+    with open(os.path.join(code, "{_SUMS}")) as sums:
+        for line in sums:
+            digest, name = line.rstrip().split("  ", 1)
+            with open(os.path.join(code, name), "rb") as file:
+                if hashlib.sha256(file.read()).hexdigest() != digest:
+                    raise ImportError(name + " is not whole")
+    sys.path.insert(0, code)
     from cts_core.worker.nersc import main
-except ImportError as e:
+except Exception as e:
     sys.exit(f"{{e}}\\n{_MISSING}")
 sys.exit(main(sys.argv[1:]))
 """
@@ -58,12 +67,13 @@ def helper(
 
 
 def prepare_dtn(group: str, code: str) -> str:
-    """Return the command that makes our folders, and tells ``$SCRATCH`` and whether the helper's code is missing."""
+    """Return the command that makes our folders, and tells ``$SCRATCH`` and whether the helper's code is missing, or not whole."""
     plans = f'"$SCRATCH"/{SERVICE}/{group}/plans'
     return (
         f'{_DTN}set -e\ntest -n "$SCRATCH"\numask 077\nmkdir -p {plans}\nchmod 700 {plans}\n'
         f"umask 022\nmkdir -p {shlex.quote(code.rpartition('/')[0])}\n"
-        f'test -d {shlex.quote(code)} || echo "{_MISSING}"\necho "{_SCRATCH}$SCRATCH"\n'
+        f"(cd {shlex.quote(code)} && sha256sum --status -c {_SUMS}) 2>/dev/null"
+        f' || echo "{_MISSING}"\necho "{_SCRATCH}$SCRATCH"\n'
     )
 
 
@@ -112,6 +122,28 @@ def look_around(machine: Machine, folders: Iterable[str]) -> str:
     return f"{_PYTHON}{_JAWS}{_LOOK.format(**values)}{_LOOK_FOR_JAWS.format(**values)}"
 
 
+_TELL = """\
+cd "$SCRATCH"/{folder} 2>/dev/null || {{ echo "The job has no folder at NERSC yet"; exit 0; }}
+echo "The folder of the job at NERSC is $PWD"
+for file in {ends}; do
+  if [ -f "$file" ]; then echo "$file of $(date -ur "$file" '+%Y-%m-%d %H:%M:%S UTC'): $(head -c {most} "$file" | tr '\\n' ' ')"; fi
+done
+"""
+_TOLD = 300
+"""Bytes of a file that are told."""
+
+
+def tell_folder(group: str, job_id: str) -> str:
+    """Return the command that tells operators which attempts there were at the steps of a job, and changes nothing.
+
+    It names what it reads: other files of the folder may have links in them, which are worth as much as keys.
+    """
+    folder = shlex.quote(f"{SERVICE}/{group}/jobs/{job_id}")
+    ends = [f"{step.value}-*.{kind.value}" for step in Step for kind in (Kind.CLAIM, Kind.END)]
+    files = " ".join([*ends, *DEPLOYED_RESULTS.values()])
+    return f"{_DTN}{_TELL.format(folder=folder, ends=files, most=_TOLD)}"
+
+
 def scratch_in(output: str) -> str:
     """Return what a command told of ``$SCRATCH``; empty if it told nothing."""
     lines = (line for line in output.splitlines() if line.startswith(_SCRATCH))
@@ -124,7 +156,7 @@ def is_code_missing(output: str) -> bool:
 
 
 def unpack_code(archive: str, code: str) -> str:
-    """Return the command that puts the helper's code into its folder: whole, or those of its files that are gone."""
+    """Return the command that puts the helper's code into its folder, whole or file by file."""
     parent, _, name = (shlex.quote(part) for part in code.rpartition("/"))
     archive, code = shlex.quote(archive), shlex.quote(code)
     return (
@@ -132,9 +164,11 @@ def unpack_code(archive: str, code: str) -> str:
         # What was left by servers that were killed here.
         f"find {parent} -mindepth 1 -maxdepth 1 -name {name}'.*' -mmin +1440 -exec rm -rf {{}} + || true\n"
         f"new=$(mktemp -d {code}.XXXXXXXX)\nchmod 755 $new\ntar -xzf {archive} -C $new\n"
-        f"if ! mv -T $new {code}; then\n  rm -rf $new\n  test -d {code}\n"
-        # What is there may be in use, also by another server that was faster: it is the same, as the folder is named by its hash.
-        f"  tar -xzf {archive} -C {code} --skip-old-files\nfi\nrm -f {archive}\n"
+        f"(cd $new && find . -type f -print0 | xargs -0 sha256sum > $new{_SUMS})\nmv $new{_SUMS} $new/{_SUMS}\n"
+        f"if ! mv -T $new {code} 2>/dev/null; then\n  test -d {code}\n"
+        # What is there may be in use, also by another server that was faster: each file is replaced whole.
+        f"  (cd $new && find . -type d -exec mkdir -p {code}/{{}} \\; && find . -type f -exec mv -fT {{}} {code}/{{}} \\;)\n"
+        f"  rm -rf $new\nfi\nrm -f {archive}\n"
     )
 
 

@@ -18,7 +18,13 @@ from typing_extensions import override
 
 from cts_core.backoff import KeyedBackoff
 from cts_core.clock import utc_now
-from cts_core.errors import CTSError, ResourceUnavailableError, UnavailableError, UnsupportedError
+from cts_core.errors import (
+    ConfigError,
+    CTSError,
+    ResourceUnavailableError,
+    UnavailableError,
+    UnsupportedError,
+)
 from cts_core.identity.identity import User
 from cts_core.images.names import HOST_PREFIX
 from cts_core.job_tasks import JobTasks
@@ -28,10 +34,11 @@ from cts_core.model.record import ContainerOutcome, ContainerTransition, JobOutc
 from cts_core.model.refdata import AdminReferenceData, RefdataReport
 from cts_core.model.site import SITE_LIMITS, SiteDescription, SiteName
 from cts_core.plan import ContainerPlan
+from cts_core.sites.jaws import commands
 from cts_core.sites.jaws.central import JAWSError
 from cts_core.sites.jaws.facility import Facility
 from cts_core.sites.jaws.follow import Followed
-from cts_core.sites.jaws.layout import Attempt, Step
+from cts_core.sites.jaws.layout import Attempt, Machine, Step
 from cts_core.sites.jaws.look import SeenFolder, failed_attempt, is_rested
 from cts_core.sites.jaws.outages import waiting_sentence
 from cts_core.sites.jaws.refdata import Stagings
@@ -212,7 +219,18 @@ class JAWSSite(Site):
             lines.append(
                 f"Run {job.jaws_details.run_id[-1]} at JAWS: status {told.get('status')}, result {told.get('result')}"
             )
+        if job.id not in self._followed:
+            lines += await self._told_folder(job.id)
         return lines
+
+    async def _told_folder(self, job_id: str) -> list[str]:
+        """Return what the folder of a job that another process drives tells of its attempts."""
+        try:
+            await self.facility.connect()
+            command = commands.tell_folder(self.facility.setup.group, job_id)
+            return (await self.facility.command(Machine.DTNS, command)).splitlines()
+        except (ConfigError, CTSError, SFAPIError, CommandError) as e:
+            return [f"The folder of the job at NERSC cannot be read now: {e}"]
 
     @override
     async def runner_status(self, job: JobSummary, number: int) -> dict[str, Any]:

@@ -152,7 +152,7 @@ async def test_fail_ends_a_job_and_its_containers_and_is_audited(store: SQLiteSt
     assert len(await store.audit(job.id)) == 1
 
 
-async def test_fail_stops_a_job_at_jaws(
+async def test_why_and_fail_reach_a_job_at_jaws(
     store: SQLiteStore, run: Run, jaws_sites: JAWSSites, minio: S3Server, tmp_path: Path
 ):
     nersc = jaws_sites.nersc
@@ -162,6 +162,12 @@ async def test_fail_stops_a_job_at_jaws(
     begun = JobState.DOWNLOAD_SUBMITTED
     await store.transition(job.id, JobState.CREATED, begun, time=utc_now(), trans_id="1")
     more = settings_variables(jaws_settings(jaws_sites, minio, tmp_path))
+    folder = nersc.place(LAYOUT.job(job.id))
+    folder.mkdir(parents=True)
+    (folder / "download-1.claim").write_text("7 on dtn01\n")
+    why = await asyncio.to_thread(run, "jobs", "why", job.id, more=more)
+    assert f"The folder of the job at NERSC is {LAYOUT.job(job.id)}" in why.stdout
+    assert re.search(r"download-1\.claim of .* UTC: 7 on dtn01", why.stdout)
     words = ("jobs", "fail", job.id, "--reason", "x")
     shown = await asyncio.to_thread(run, *words, more=more)
     assert shown.returncode == 0, shown.stdout + shown.stderr

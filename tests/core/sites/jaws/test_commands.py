@@ -6,6 +6,8 @@ import io
 import os
 import subprocess
 import tarfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,7 +27,10 @@ def _run(command: str, folder: Path, **environment: str) -> subprocess.Completed
     )
 
 
-def test_folders_are_made_and_the_code_is_put_there_once(tmp_path: Path):
+@pytest.mark.parametrize("lose", [Path.unlink, partial(Path.write_bytes, data=b"pas")])
+def test_folders_are_made_and_the_code_is_put_there_whole(
+    tmp_path: Path, lose: Callable[[Path], object]
+):
     code = f"{tmp_path}/code/1234/prod"
     prepare = commands.prepare_dtn("prod", code)
     plans = tmp_path / "scratch" / "cdm_task_service" / "prod" / "plans"
@@ -41,13 +46,17 @@ def test_folders_are_made_and_the_code_is_put_there_once(tmp_path: Path):
         archive = tmp_path / "code" / "x.tgz"
         with tarfile.open(archive, "w:gz") as tar:
             entry = tarfile.TarInfo("cts_core/x.py")
-            tar.addfile(entry, io.BytesIO())
+            entry.size = 4
+            tar.addfile(entry, io.BytesIO(b"pass"))
         assert _run(commands.unpack_code(str(archive), code), tmp_path).returncode == 0
         assert [p.name for p in (tmp_path / "code" / "1234").iterdir()] == ["prod"]
         assert not archive.exists()
-        # What a purge takes comes back by the next.
-        (tmp_path / "code" / "1234" / "prod" / "cts_core" / "x.py").unlink()
-    assert not commands.is_code_missing(_run(prepare, tmp_path, SCRATCH=str(tmp_path)).stdout)
+        assert not commands.is_code_missing(_run(prepare, tmp_path, SCRATCH=str(tmp_path)).stdout)
+        # What a purge takes comes back by the next, and so does what was cut off.
+        file = tmp_path / "code" / "1234" / "prod" / "cts_core" / "x.py"
+        assert file.read_bytes() == b"pass"
+        lose(file)
+        assert commands.is_code_missing(_run(prepare, tmp_path, SCRATCH=str(tmp_path)).stdout)
 
 
 def test_machine_without_scratch_is_refused(tmp_path: Path):
@@ -85,6 +94,7 @@ def test_words_and_the_question_reach_the_helper_as_they_are(tmp_path: Path, mac
     (code / "cts_core" / "worker" / "nersc.py").write_text(
         "import json, sys\ndef main(words):\n    print(json.dumps([words, json.load(sys.stdin)]))\n"
     )
+    (code / ".sums").touch()
     question = {"a": "$x `y` 'z'\nCTS_END\n"}
     command = commands.helper(machine, str(code), ["look", "$x 'y'"], question=question)
     told = _run(command, tmp_path)
@@ -105,3 +115,28 @@ def test_what_a_staging_has_left_is_removed_beside_the_data(tmp_path: Path):
     assert _run(commands.remove_staging(str(work), str(data)), tmp_path).returncode == 0
     assert {path.name for path in data.parent.iterdir()} == {"id", "other.2e.tmp"}
     assert not work.exists()
+
+
+def test_folder_of_a_job_tells_of_its_attempts_and_of_no_links(tmp_path: Path):
+    command = commands.tell_folder("prod", "id")
+    told = _run(command, tmp_path, SCRATCH=str(tmp_path))
+    assert told.stdout == "The job has no folder at NERSC yet\n"
+    folder = tmp_path / "cdm_task_service" / "prod" / "jobs" / "id"
+    folder.mkdir(parents=True)
+    files = {
+        "download-1.claim": "7 on dtn01\n",
+        "download-1.json": '{"result": "success"}',
+        "upload_manifest.json": "a link",
+        "upload_result.json": "x" * 1000,
+        "input.json": "secret",
+    }
+    for name, text in files.items():
+        (folder / name).write_text(text)
+        os.utime(folder / name, (0, 0))
+    told = _run(command, tmp_path, SCRATCH=str(tmp_path))
+    assert told.stdout.splitlines() == [
+        f"The folder of the job at NERSC is {folder}",
+        "download-1.claim of 1970-01-01 00:00:00 UTC: 7 on dtn01 ",
+        'download-1.json of 1970-01-01 00:00:00 UTC: {"result": "success"}',
+        f"upload_result.json of 1970-01-01 00:00:00 UTC: {'x' * 300}",
+    ]

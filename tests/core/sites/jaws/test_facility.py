@@ -117,7 +117,12 @@ def _remove_module(code: Path) -> None:
     (code / "cts_core" / "worker" / "links.py").unlink()
 
 
-@pytest.mark.parametrize("lose", [_remove_code, _remove_module])
+def _cut_module(code: Path) -> None:
+    module = code / "cts_core" / "worker" / "links.py"
+    module.write_bytes(module.read_bytes()[:-200])
+
+
+@pytest.mark.parametrize("lose", [_remove_code, _remove_module, _cut_module])
 async def test_lost_helper_is_placed_again_by_the_next_question(
     world: JAWSWorld, lose: Callable[[Path], None]
 ):
