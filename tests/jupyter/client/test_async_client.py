@@ -105,6 +105,7 @@ def test_what_is_written_by_hand_takes_the_same() -> None:
 # Against the server.
 
 
+@pytest.mark.slow
 async def test_many_calls_at_once(cts: AsyncClient, server: ServerHarness) -> None:
     for number in range(5):
         await server.upload(f"data/{number}", b"x")
