@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,8 @@ class JAWSWorld:
     sites: JAWSSites
     minio: S3Server
     folder: Path
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Of servers, beside those that make them use all this."""
 
     def setup(self, **changes: Any) -> JAWSSetup:
         nersc, jaws = self.sites.nersc, self.sites.jaws
@@ -104,6 +106,7 @@ class JAWSWorld:
             "log_dir": LOG_DIR.rstrip("/"),
             "sites": [],
             "s3": {**settings.model_dump(), "access_secret": settings.access_secret},
+            **self.settings,
         }
         async with engine_with_sites(self.folder, *sites, **given) as harness:
             records.store = harness.engine._store

@@ -214,8 +214,10 @@ class Lookout:
 
     async def _read(self, folder: str, name: str) -> None:
         content = await self._helper.read(f"{folder}/{name}")
-        if content is not None:
-            self._told.setdefault(folder, {})[name] = content.decode(errors="replace")
+        text = (content or b"").decode(errors="replace")
+        # The helper of the deployed service may have written half of it: that is read again at the next look.
+        if await run_in_pool(read_end, text) is not None:
+            self._told.setdefault(folder, {})[name] = text
 
 
 def last_number(seen: SeenFolder, step: Step) -> int:

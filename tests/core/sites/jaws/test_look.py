@@ -226,3 +226,14 @@ async def test_folder_that_is_forgotten_in_a_look_stays_forgotten():
     await _end(lookout)
     assert lookout.find("/a") is None
     await lookout.stop()
+
+
+async def test_long_result_that_was_half_written_is_read_again():
+    helper = Helper()
+    name = "download_result.json"
+    helper.files = {"/a": {name: _file()}}
+    lookout = Lookout(helper, seconds=0)
+    for content, is_done in ((DONE[:20], False), (DONE, True), (DONE[:20], True)):
+        helper.contents = {f"/a/{name}": content.encode()}
+        seen = await lookout.look_at("/a")
+        assert (Step.DOWNLOAD in seen.deployed) is is_done
