@@ -8,6 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any, cast
 
+# jsonschema, which jupyter_server imports, checks internationalized addresses by it where it can be imported, and it builds its
+# grammars for two seconds. This process checks none.
+sys.modules.setdefault("rfc3987_syntax", cast("Any", None))
+
 from jupyter_server.serverapp import ServerApp, aliases, flags
 from traitlets import Bool, Unicode, default
 

@@ -39,6 +39,7 @@ FOREIGN = (
         ("cts_jupyter", ("jupyter_server", "tornado", "IPython", "httpx")),
         ("cts_jupyter.client", ("jupyter_server", "tornado", "IPython", "cts_core.engine")),
         ("cts_jupyter.server.extension", ("cts_core.engine", "IPython.core")),
+        ("cts_jupyter.server.headless", ("cts_core.engine", "boto3", "pymongo", "kafka", "lark")),
     ],
 )
 def test_import_stays_small(module: str, unwanted: tuple[str, ...]) -> None:
