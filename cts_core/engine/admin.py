@@ -9,7 +9,7 @@ from typing import Any
 from cts_core.engine.jobs import cancel_job
 from cts_core.engine.sites import SiteDirectory
 from cts_core.engine.transitions import check_number
-from cts_core.engine.views import admin_container_view, admin_view, event_of, list_view
+from cts_core.engine.views import admin_container_view, admin_view, event_of, make_list_view
 from cts_core.errors import IllegalParameterError, JobStateError
 from cts_core.events.outbox import Outbox
 from cts_core.events.publisher import EventPublisher
@@ -55,7 +55,7 @@ class AdminJobs:
     async def list(self, query: JobQuery) -> JobList:
         """Return one page of all users' jobs that match."""
         page = await self._store.list_jobs(query)
-        return list_view(page, query, waits_for=self._sites.waits_for)
+        return await make_list_view(page, query, None, self._sites.waits_for)
 
     async def counts(self, user: str | None) -> JobCounts:
         """Count the jobs of one user, or of all."""

@@ -16,7 +16,7 @@ from cts_core.engine.sites import SiteDirectory
 from cts_core.engine.views import (
     container_views,
     job_view,
-    list_view,
+    make_list_view,
     preview_view,
     status_view,
 )
@@ -153,7 +153,7 @@ class Jobs:
         page = await self._store.list_jobs(mine)
         counts = await self._counts(page.jobs) if containers else None
         page = dataclasses.replace(page, jobs=[self._marked(job) for job in page.jobs])
-        return list_view(page, mine, counts, self._sites.waits_for)
+        return await make_list_view(page, mine, counts, self._sites.waits_for)
 
     async def any_live(self) -> bool:
         """Return whether a job of anybody has not ended."""

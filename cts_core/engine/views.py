@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from cts_core.concurrency import run_sized
 from cts_core.engine.cursor import write_cursor
 from cts_core.model.admin import AdminJobDetails, AdminJobStateTransition, SubJob
 from cts_core.model.event import JobEvent
@@ -103,6 +104,19 @@ def list_view(
         jobs=[preview_view(job, counts.get(job.id), waits_for) for job in page.jobs],
         next=write_cursor(page.next, query.sort, ascending=query.ascending) if page.next else None,
         is_cut=page.is_cut or None,
+    )
+
+
+async def make_list_view(
+    page: JobPage,
+    query: JobQuery,
+    counts: Mapping[str, dict[str, int]] | None,
+    waits_for: WaitsFor,
+) -> Jobs:
+    """Return the same, made in a thread if it is a large page; what belongs to the event loop is read before."""
+    waits = {job.id: waits_for(job) for job in page.jobs}
+    return await run_sized(
+        len(page.jobs), list_view, page, query, counts, lambda job: waits[job.id]
     )
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import Any
 
 import pytest
 
-from cts_core.engine.views import admin_view, job_view
-from cts_core.model.record import JobRecord
+from cts_core.concurrency import SMALL
+from cts_core.engine import views
+from cts_core.engine.views import admin_view, job_view, make_list_view
+from cts_core.model.record import JobPage, JobQuery, JobRecord
+from tests.harness.factories import make_job_record
 from tests.harness.paths import VECTORS
 
 SEEN = json.loads((VECTORS / "api.json").read_text())
@@ -43,3 +47,20 @@ def test_owners_do_not_see_fields_for_admins():
     shown = job_view(record(SEEN["job_as_admin"]["id"])).to_json()
     assert not {"admin_error", "traceback", "htcondor_details", "cleaned"} & shown.keys()
     assert all(step.keys() == {"state", "time"} for step in shown["transition_times"])
+
+
+@pytest.mark.parametrize(("jobs", "apart"), [(SMALL, False), (SMALL + 1, True)])
+async def test_a_large_page_is_made_apart_from_the_event_loop(monkeypatch, jobs, apart):
+    makers, asked = set(), set()
+
+    def make(*_):
+        makers.add(threading.get_ident())
+
+    def waits_for(job):
+        asked.add(threading.get_ident())
+
+    monkeypatch.setattr(views, "list_view", make)
+    page = JobPage([make_job_record()] * jobs)
+    await make_list_view(page, JobQuery(), None, waits_for)
+    assert asked == {threading.get_ident()}
+    assert (makers != asked) is apart
