@@ -64,7 +64,7 @@ export function FilterMenu({
       <fieldset>
         <legend>{tr.__("State")}</legend>
         {MOODS.map((mood, index) => (
-          <label key={mood} className="cts-check">
+          <label key={mood} className="cts-toggle">
             <input
               ref={index ? undefined : first}
               type="checkbox"

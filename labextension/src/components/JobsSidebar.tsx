@@ -120,7 +120,7 @@ export function JobsSidebar({ store, list, grouping, setGrouping, open, newJob, 
         </span>
       </div>
       {admin !== null && (
-        <label className="cts-check">
+        <label className="cts-toggle">
           <input
             type="checkbox"
             checked={isEverybodys}
