@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -154,6 +155,8 @@ class LabHarness:
     tool: Path = SLEEP_THEN_WRITE
     python: str | Path = sys.executable
     environ: dict[str, str] = field(default_factory=dict)
+    policy: str = ""
+    """The Content-Security-Policy of its pages; empty for Jupyter's own."""
     runtime: Path = field(
         default_factory=lambda: Path(tempfile.mkdtemp(prefix="cts-lab-", dir="/tmp"))
     )
@@ -174,6 +177,10 @@ class LabHarness:
         news = self.folder / "config" / NEWS
         news.parent.mkdir(parents=True, exist_ok=True)
         news.write_text('{"fetchNews": "false"}')
+        if self.policy:
+            headers = {"headers": {"Content-Security-Policy": self.policy}}
+            config = json.dumps({"ServerApp": {"tornado_settings": headers}})
+            (self.folder / "config" / "jupyter_server_config.json").write_text(config)
         with (self.folder / "lab.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [
