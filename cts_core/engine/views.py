@@ -27,6 +27,7 @@ from cts_core.model.record import (
     JobSummary,
     Transition,
 )
+from cts_core.model.unvalidated import construct
 from cts_core.plan import split_evenly
 
 WaitsFor = Callable[[JobSummary], str | None]
@@ -87,8 +88,8 @@ def preview_view(
     job: JobSummary, counts: dict[str, int] | None, waits_for: WaitsFor = _nothing
 ) -> JobPreview:
     """Return the job without its files; ``counts`` has the number of containers in each state."""
-    return JobPreview.model_construct(
-        **_shared_fields(job, waits_for), job_input=job.job_input, containers=counts
+    return construct(
+        JobPreview, **_shared_fields(job, waits_for), job_input=job.job_input, containers=counts
     )
 
 
@@ -122,7 +123,8 @@ async def make_list_view(
 
 def container_view(record: ContainerRecord, inputs: Sequence[S3FileWithDataID] | None) -> Container:
     """Return a container as its job's owner sees it, without its inputs if they are not given."""
-    return Container.model_construct(
+    return construct(
+        Container,
         number=record.sub_id,
         state=record.state,
         transition_times=_transitions(record.transition_times),
@@ -148,7 +150,8 @@ def container_views(job: JobRecord | None, records: Sequence[ContainerRecord]) -
 
 def admin_container_view(record: ContainerRecord) -> SubJob:
     """Return a container as an admin sees it."""
-    return SubJob.model_construct(
+    return construct(
+        SubJob,
         id=record.id,
         sub_id=record.sub_id,
         state=record.state,
@@ -174,7 +177,7 @@ def event_of(job: JobSummary, transition: Transition) -> JobEvent:
 
 
 def _transitions(steps: Sequence[Transition | ContainerTransition]) -> list[JobStateTransition]:
-    return [JobStateTransition(state=step.state, time=step.time) for step in steps]
+    return [construct(JobStateTransition, state=step.state, time=step.time) for step in steps]
 
 
 def _shared_fields(job: JobSummary, waits_for: WaitsFor) -> dict[str, Any]:

@@ -11,12 +11,11 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
-    PlainSerializer,
     StringConstraints,
     WithJsonSchema,
 )
 
-from cts_core.clock import in_utc, utc_text
+from cts_core.clock import in_utc
 
 PUBLISHED_NAMES = {
     "SiteName": "Cluster",
@@ -50,15 +49,15 @@ GivenTime = Annotated[
     AwareDatetime,
     BeforeValidator(read_number),
     AfterValidator(in_utc),
-    PlainSerializer(utc_text, when_used="json"),
     WithJsonSchema(TIME_SCHEMA),
 ]
 """A time as clients send it, converted to UTC. Deployed clients may also send a number."""
 UTCTime = Annotated[
     AwareDatetime,
-    PlainSerializer(utc_text, when_used="json"),
+    AfterValidator(in_utc),
     WithJsonSchema({"type": "string", "format": "date-time"}),
 ]
+"""A time, kept in UTC, so that pydantic itself writes it as ``utc_text`` does."""
 Crc64Nvme = Annotated[str, StringConstraints(min_length=12, max_length=12)]
 """Base64 of the eight bytes of a CRC64/NVME, big endian."""
 

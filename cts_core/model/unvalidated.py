@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
 
 from cts_core.model.job import JobInput, JobInputPreview, S3File, S3FileWithDataID
 
 _Stored = Mapping[str, Any]
-# One set shared by all files: Python's garbage collector would visit one per file, and block every thread meanwhile.
-_OUTPUT_FIELDS = {"file", "crc64nvme"}
-_INPUT_FIELDS = {*_OUTPUT_FIELDS, "data_id"}
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+@functools.cache
+def _names(model: type[BaseModel]) -> set[str]:
+    # One set shared by all instances: Python's garbage collector would visit one for each, and block every thread meanwhile.
+    return set(model.model_fields)
+
+
+def construct(model: type[_Model], **fields: Any) -> _Model:  # noqa: ANN401 - as the fields are
+    """Return a model of all its fields, which are valid. Raises KeyError if one is missing.
+
+    This takes a fraction of the time of ``model_construct``, which looks at each field for its alias and its default, and takes
+    longer than the validation of a small model.
+    """
+    made = model.__new__(model)
+    # All that an instance of a model consists of; its JSON has the order of this dictionary.
+    values = {name: fields[name] for name in model.__pydantic_fields__}
+    object.__setattr__(made, "__dict__", values)
+    object.__setattr__(made, "__pydantic_fields_set__", _names(model))
+    object.__setattr__(made, "__pydantic_extra__", None)
+    object.__setattr__(made, "__pydantic_private__", None)
+    return made
 
 
 def to_outputs(files: Sequence[_Stored] | None) -> list[S3File] | None:
@@ -49,14 +72,12 @@ def with_input_files(
 
 
 def _to_output(file: _Stored) -> S3File:
-    return S3File.model_construct(
-        _OUTPUT_FIELDS, file=file["file"], crc64nvme=file.get("crc64nvme")
-    )
+    return construct(S3File, file=file["file"], crc64nvme=file.get("crc64nvme"))
 
 
 def _to_input(file: _Stored) -> S3FileWithDataID:
-    return S3FileWithDataID.model_construct(
-        _INPUT_FIELDS,
+    return construct(
+        S3FileWithDataID,
         file=file["file"],
         crc64nvme=file.get("crc64nvme"),
         data_id=file.get("data_id"),

@@ -40,7 +40,7 @@ from cts_core.model.record import (
     JobWait,
     Transition,
 )
-from cts_core.model.unvalidated import to_input_files, to_outputs, with_input_files
+from cts_core.model.unvalidated import construct, to_input_files, to_outputs, with_input_files
 from cts_core.states import JobState
 
 Document = Mapping[str, Any]
@@ -214,7 +214,8 @@ def _to_meta(document: Document) -> dict[str, MetaValue]:
 
 def to_transition(document: Document) -> Transition:
     """Return a transition of a job. Those of the deployed service lack the time of recording: ``time`` stands in."""
-    return Transition.model_construct(
+    return construct(
+        Transition,
         state=JobState(document["state"]),
         time=document["time"],
         trans_id=document["trans_id"],
@@ -267,7 +268,7 @@ def _to_int(value: int | None) -> int | None:
 def to_summary(raw: RawBSONDocument) -> JobSummary:
     """Return a job that was read by the projection ``SUMMARY``. Raises ValueError when it cannot be read."""
     fields = _summary_fields(decode(raw), _parse_image(raw["image"].raw))
-    return JobSummary.model_construct(**fields, job_input=_parse_input(raw["job_input"].raw))
+    return construct(JobSummary, **fields, job_input=_parse_input(raw["job_input"].raw))
 
 
 def to_drivable(raw: RawBSONDocument) -> JobSummary:
@@ -284,13 +285,14 @@ def to_record(raw: RawBSONDocument) -> JobRecord:
     preview = JobInputPreview.model_validate(document["job_input"], extra="ignore", context=STORED)
     job_input = with_input_files(preview, files)
     outputs = to_outputs(document.get("outputs"))
-    return JobRecord.model_construct(**fields | {"job_input": job_input, "outputs": outputs})
+    return construct(JobRecord, **fields | {"job_input": job_input, "outputs": outputs})
 
 
 def to_event(job: Document, step: Document, number: int) -> JobEvent:
     """Return a transition of a job, the ``number``-th from 0 on, as an event."""
     made = to_transition(step)
-    return JobEvent.model_construct(
+    return construct(
+        JobEvent,
         job_id=job["id"],
         user=job["user"],
         state=made.state,
@@ -339,7 +341,8 @@ def to_container(raw: RawBSONDocument) -> ContainerRecord:
         name: (ours if name in _OURS_OF_CONTAINER else document).get(name)
         for name in ContainerOutcome.model_fields
     }
-    return ContainerRecord.model_construct(
+    return construct(
+        ContainerRecord,
         **outcome
         | {
             "outputs": to_outputs(outcome["outputs"]),
@@ -350,7 +353,7 @@ def to_container(raw: RawBSONDocument) -> ContainerRecord:
         sub_id=int(document["sub_id"]),
         state=JobState(document["state"]),
         transition_times=[
-            ContainerTransition.model_construct(state=JobState(step["state"]), time=step["time"])
+            construct(ContainerTransition, state=JobState(step["state"]), time=step["time"])
             for step in document["transition_times"]
         ],
     )

@@ -30,7 +30,7 @@ from cts_core.model.record import (
     JobWait,
     Transition,
 )
-from cts_core.model.unvalidated import read_input_files, read_outputs, with_input_files
+from cts_core.model.unvalidated import construct, read_input_files, read_outputs, with_input_files
 from cts_core.records.sqlite.search_text import search_text
 from cts_core.states import JobState
 
@@ -159,9 +159,7 @@ def to_summaries(
     rows: Sequence[sqlite3.Row], transitions: Mapping[str, list[Transition]]
 ) -> list[JobSummary]:
     """Return jobs from their rows and their transitions by job id."""
-    return [
-        JobSummary.model_construct(**_summary_fields(row, transitions[row["id"]])) for row in rows
-    ]
+    return [construct(JobSummary, **_summary_fields(row, transitions[row["id"]])) for row in rows]
 
 
 def to_record(
@@ -172,12 +170,13 @@ def to_record(
     preview = fields.pop("job_input")
     job_input = with_input_files(preview, read_input_files(input_files))
     fields["outputs"] = read_outputs(outputs)
-    return JobRecord.model_construct(job_input=job_input, **fields)
+    return construct(JobRecord, job_input=job_input, **fields)
 
 
 def to_transition(row: sqlite3.Row) -> Transition:
     """Return a transition of a job."""
-    return Transition.model_construct(
+    return construct(
+        Transition,
         state=JobState(row["state"]),
         time=to_time(row["time"]),
         trans_id=row["trans_id"],
@@ -188,7 +187,8 @@ def to_transition(row: sqlite3.Row) -> Transition:
 
 def to_event(row: sqlite3.Row) -> JobEvent:
     """Return a transition of a job as an event."""
-    return JobEvent.model_construct(
+    return construct(
+        JobEvent,
         job_id=row["job_id"],
         user=row["user"],
         state=JobState(row["state"]),
@@ -207,7 +207,7 @@ def serialize_steps(steps: Iterable[ContainerTransition]) -> str:
 def to_steps(text: str) -> list[ContainerTransition]:
     """Return the transitions of a container."""
     return [
-        ContainerTransition.model_construct(state=JobState(state), time=to_time(time))
+        construct(ContainerTransition, state=JobState(state), time=to_time(time))
         for state, time in json.loads(text)
     ]
 
@@ -215,7 +215,8 @@ def to_steps(text: str) -> list[ContainerTransition]:
 def to_container(row: sqlite3.Row) -> ContainerRecord:
     """Return a container from its row in ``containers``, joined with its outputs as ``files``."""
     outcome = ContainerOutcome.model_validate_json(row["outcome"])
-    return ContainerRecord.model_construct(
+    return construct(
+        ContainerRecord,
         **{
             **dict(outcome),
             "outputs": read_outputs(row["files"]),

@@ -9,9 +9,16 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from cts_core.model.job import S3File, S3FileWithDataID
-from cts_core.model.unvalidated import read_input_files, read_outputs, to_input_files, to_outputs
+from cts_core.model.record import Transition
+from cts_core.model.unvalidated import (
+    construct,
+    read_input_files,
+    read_outputs,
+    to_input_files,
+    to_outputs,
+)
 from tests.harness.event_loop import monitor_loop
-from tests.harness.factories import CRC
+from tests.harness.factories import CRC, make_transition
 
 COUNT = 1000
 
@@ -55,3 +62,17 @@ def test_changed_copy_does_not_change_others():
     assert other.model_dump() == {"file": "data/b", "crc64nvme": None}
     (file,) = to_input_files([{"file": "data/a", "data_id": "a"}])
     assert file == S3FileWithDataID(file="data/a", data_id="a")
+
+
+def test_constructed_model_is_the_validated_one_in_any_order_of_fields():
+    validated = make_transition()
+    constructed = construct(Transition, **dict(reversed(list(dict(validated).items()))))
+    assert constructed == validated
+    assert constructed.model_fields_set == set(Transition.model_fields)
+    assert constructed.model_dump_json() == validated.model_dump_json()
+    assert constructed.model_copy(update={"trans_id": "other"}).trans_id == "other"
+
+
+def test_no_field_is_left_out():
+    with pytest.raises(KeyError, match="crc64nvme"):
+        construct(S3File, file="data/a")

@@ -1,0 +1,96 @@
+"""Benchmark of pages of jobs, from documents of MongoDB to the bytes of the answer, compared with what FastAPI does for them.
+
+That is: it validates the same models from the same documents, dumps them, and writes them as JSON. The time is that of the
+processor, so that other load of the machine counts for little; nothing is started.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
+
+from bson.raw_bson import RawBSONDocument
+from harness import report, run, size
+
+from cts_core.engine.views import list_view
+from cts_core.model.job import Jobs
+from cts_core.model.record import JobPage, JobQuery
+from cts_core.records.mongo import documents, forward_compat
+from cts_core.states import JobState
+from cts_jupyter.server.http.encoding import encode_json
+from tests.harness.factories import NOON, make_job_record, make_transition
+
+PAGES = size((100, 1000), (10,))
+ROUNDS = size(10, 2)
+STEPS = (
+    JobState.CREATED,
+    JobState.DOWNLOAD_SUBMITTED,
+    JobState.JOB_SUBMITTING,
+    JobState.JOB_SUBMITTED,
+    JobState.UPLOAD_SUBMITTING,
+    JobState.UPLOAD_SUBMITTED,
+    JobState.COMPLETE,
+)
+
+
+def make_document(number: int) -> RawBSONDocument:
+    """Return what a listing reads of a job that has ended."""
+    steps = [
+        make_transition(state=state, time=NOON + timedelta(seconds=index))
+        for index, state in enumerate(STEPS)
+    ]
+    job = make_job_record(files=1, output_dir=f"data/out/{number}").model_copy(
+        update={"state": STEPS[-1], "transition_times": steps, "output_file_count": 3}
+    )
+    document = documents.decode(documents.from_job(job, None, exclusive_output_dir=False))
+    del document["job_input"]["input_files"]
+    return documents.encode(document)
+
+
+def ours(page: Sequence[RawBSONDocument]) -> bytes:
+    view = list_view(JobPage(jobs=forward_compat.summaries(page)), JobQuery())
+    return encode_json(view, nulls=False, may_compress=False)[0]
+
+
+def fastapi(page: Sequence[RawBSONDocument]) -> bytes:
+    jobs: list[dict[str, Any]] = []
+    for raw in page:
+        job = documents.decode(raw)
+        jobs.append({name: value for name, value in job.items() if not name.startswith("_")})
+    answer = Jobs.model_validate({"jobs": jobs}, extra="ignore")
+    text = json.dumps(answer.model_dump(mode="json", exclude_none=True), separators=(",", ":"))
+    return text.encode()
+
+
+def measure(
+    make: Callable[[Sequence[RawBSONDocument]], bytes], page: Sequence[RawBSONDocument]
+) -> float:
+    start = time.process_time()
+    make(page)
+    return time.process_time() - start
+
+
+def main() -> None:
+    for jobs in PAGES:
+        page = [make_document(number) for number in range(jobs)]
+        if json.loads(ours(page)) != json.loads(fastapi(page)):
+            raise SystemExit("the two answers differ")
+        took: dict[str, list[float]] = {"ours": [], "fastapi": []}
+        for _ in range(ROUNDS):
+            took["ours"].append(measure(ours, page))
+            took["fastapi"].append(measure(fastapi, page))
+        best = {name: min(each) for name, each in took.items()}
+        ratio = best["fastapi"] / best["ours"]
+        report(
+            f"pages of {jobs:,} jobs",
+            f"{best['ours'] * 1000:.1f} ms of the processor, {ratio:.2f} times as fast as FastAPI's way",
+            time_ms=best["ours"] * 1000,
+            ratio=ratio,
+        )
+
+
+if __name__ == "__main__":
+    run(main)
