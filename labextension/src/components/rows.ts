@@ -30,7 +30,6 @@ export function useRows<Item>(options: Options<Item>): Virtualizer<HTMLElement, 
         const item = items[index];
         return item === undefined ? index : keyOf(item);
       },
-      // eslint-disable-next-line react-hooks/exhaustive-deps -- as the key is the item's
       [items],
     ),
     ...rest,
