@@ -78,12 +78,14 @@ FOLLOW = """async () => {
     const answer = await fetch("/cts/events");
     const word = document.body.appendChild(document.createElement("div"));
     const seen = (times, id) => requestAnimationFrame(() => { times[id] ??= performance.now(); });
-    new MutationObserver(() => {
+    const look = () => {
         for (const row of document.querySelectorAll(".cts-sidebar [role=option]")) {
             const id = row.id.slice(-36);
             if (told[id] && /^Cancel/.test(row.querySelector(".cts-state").textContent)) seen(shown, id);
         }
-    }).observe(document.querySelector(".cts-sidebar"), { subtree: true, childList: true, characterData: true });
+    };
+    const changes = { subtree: true, childList: true, characterData: true };
+    new MutationObserver(look).observe(document.querySelector(".cts-sidebar"), changes);
     const read = async () => {
         const lines = answer.body.pipeThrough(new TextDecoderStream()).getReader();
         for (;;) {
@@ -94,6 +96,8 @@ FOLLOW = """async () => {
                 word.textContent = id;
                 seen(bare, id);
             }
+            // The sidebar may have been told first, and have nothing more to change.
+            look();
         }
     };
     read();
@@ -266,7 +270,7 @@ def measure_events(report: Report, lab: LabHarness, page: Page, scale: Scale, id
                 {
                     "image": "host/tool", "cluster": "local", "cpus": 1, "memory": 50_000_000, "runtime": "PT1H",
                     "input_files": ["data/in/0.txt"], "output_dir": f"data/out/{number}/",
-                    "params": {"args": ["work", "3600", "/output_files/o.txt"]},
+                    "params": {"args": ["work", "300", "/output_files/o.txt"]},
                 }
             )
             for number in range(scale.samples)
