@@ -4,8 +4,8 @@
 # make services: the servers that a service for many stands on, for trying it out here.
 PYTHON ?= python3
 VENV ?= .venv
-# Test runs side by side in make test. They mostly wait for servers, of which each run starts its own.
-TEST_RUNS ?= 2
+# Test runs side by side in make test, for two cpus. They mostly wait for servers, of which each run starts its own.
+TEST_RUNS ?= 3
 BIN := $(VENV)/bin
 UV := UV_PROJECT_ENVIRONMENT=$(VENV) $(BIN)/uv
 # What uv.lock names, and nothing newer. uv itself and what was added by hand stay.
