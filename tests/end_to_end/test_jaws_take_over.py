@@ -147,10 +147,10 @@ async def test_upload_goes_on(
     state: JobState,
     is_stored: Any,
 ):
-    async def run_slowly(*work: Any) -> Any:
+    async def run_slowly(*work: Any, **given: Any) -> Any:
         # Long enough for polls, which must not report a job before its outputs are known.
         await asyncio.sleep(1)
-        return await run_in_pool(*work)
+        return await run_in_pool(*work, **given)
 
     monkeypatch.setattr(runner, "run_in_pool", run_slowly)
     job = harness.job(COPY)
