@@ -14,6 +14,7 @@ from cts_core.errors import FolderTakenError
 from cts_core.model.record import Idempotency, JobOutcome, JobRecord, JobSummary, JobWait
 from cts_core.model.site import SiteName
 from cts_core.records.mongo import containers, documents, forward_compat
+from cts_core.records.mongo.conflicts import retry_conflicts
 from cts_core.records.mongo.connection import Collections, too_large
 from cts_core.records.mongo.require import check_job, require_job, update_job
 from cts_core.records.mongo.schema import (
@@ -73,18 +74,20 @@ async def insert(
     )
     try:
         # An upsert, since only a pipeline can use the server's time. The new _id matches nothing, so that it always inserts.
-        await db.jobs.update_one(
-            {"_id": ObjectId()},
-            [
-                {"$replaceWith": {"$mergeObjects": ["$$ROOT", literal(document)]}},
-                {
-                    "$set": {
-                        "transition_times": _in_each_transition({"_recorded_at": "$$NOW"}),
-                        UNSENT_SINCE: "$$NOW",
-                    }
-                },
-            ],
-            upsert=True,
+        await retry_conflicts(
+            lambda: db.jobs.update_one(
+                {"_id": ObjectId()},
+                [
+                    {"$replaceWith": {"$mergeObjects": ["$$ROOT", literal(document)]}},
+                    {
+                        "$set": {
+                            "transition_times": _in_each_transition({"_recorded_at": "$$NOW"}),
+                            UNSENT_SINCE: "$$NOW",
+                        }
+                    },
+                ],
+                upsert=True,
+            )
         )
     except DuplicateKeyError:
         # Another job has the key, or the folder; otherwise the job's own id is taken.
