@@ -101,6 +101,8 @@ it("moves cells by events, and asks at once for what moved", async () => {
   vi.useFakeTimers({ shouldAdvanceTime: true });
   const containers = Array.from({ length: 5 }, (_, n) => container(n, "job_submitted"));
   const card = within(await show(containers, "job_submitted"));
+  // The job is shown before its containers are known.
+  await card.findByRole("slider", { name: "Container" });
   const [stream] = service.streams;
   containers[3] = container(3, "error", FAILED);
   service.asked.length = 0;
