@@ -18,6 +18,7 @@ from urllib.parse import urlencode
 import jwt
 from pydantic import SecretStr
 
+from cts_core.clock import utc_now, utc_text
 from cts_core.errors import ConfigError, UnavailableError
 from cts_core.http_client import HttpClient, NoResponseError
 
@@ -107,7 +108,8 @@ class Credentials:
         if status != _OK or not isinstance(token, str):
             raise UnavailableError(
                 f"NERSC gives no token for its client {self.key.client_id} (status {status}): the client may have "
-                "expired, or be bound to other addresses (jaws.sfapi_cred_path)"
+                "expired, or be bound to other addresses (jaws.sfapi_cred_path); or this server's clock is wrong: it says "
+                f"{utc_text(utc_now())}"
             )
         return SecretStr(token), seconds
 
