@@ -124,7 +124,7 @@ def test_kernel_of_a_server_that_wants_certificates(internal_ssl_hub: JupyterHub
 def test_live_job_keeps_the_culler_away(jupyterhub: JupyterHub, tmp_path: Path) -> None:
     jupyterhub.start_server("ana", "idle", CTS_PRESET="embedded", CTS_HOME=str(tmp_path / "idle"))
     # Several times what lies between two reports of activity, on a busy machine too.
-    culler = jupyterhub.culler(idle_seconds=40)
+    culler = jupyterhub.culler(idle_seconds=25)
     culler.start()
     try:
         wait_until(lambda: "idle" not in jupyterhub.servers("ana"))
