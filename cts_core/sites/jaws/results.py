@@ -137,10 +137,15 @@ class Summed:
         return int(shard[1])
 
 
-def read_checksums(text: str | bytes) -> list[Summed]:
-    """Return the outputs of a run as a helper has summed them, ours or the deployed service's. Raises ResultError."""
+def read_checksums(text: str | bytes) -> tuple[str, list[Summed]]:
+    """Return the ``output_dir`` of a run, empty if it is not told, and its outputs, as a helper has summed them.
+
+    The helper is ours or the deployed service's. Raises ResultError.
+    """
+    told = read_object(text, "checksums")
+    root = told.get("root")
     summed = []
-    for entry in read_list(read_object(text, "checksums").get("files"), "checksums: files"):
+    for entry in read_list(told.get("files"), "checksums: files"):
         if not isinstance(entry, dict):
             raise ResultError("checksums: a file is no object")
         crc = entry.get("crc64nvme")
@@ -148,7 +153,7 @@ def read_checksums(text: str | bytes) -> list[Summed]:
         summed.append(
             Summed(name, _inner(entry.get("respath")), _crc(crc), whole(entry.get("size")))
         )
-    return summed
+    return root if isinstance(root, str) else "", summed
 
 
 def _crc(value: object) -> str:

@@ -54,7 +54,6 @@ from cts_core.sites.jaws.transfers import Plan
 from cts_core.sites.jaws.wdl import make_run
 from cts_core.states import JobState
 from cts_core.worker.nersc import MAX_LOG_BYTES
-from cts_core.worker.run_errors import read_object
 
 log = logging.getLogger(__name__)
 
@@ -261,7 +260,7 @@ class StepRunner:
         content = await self._facility.read(path)
         if content is None:
             raise UnavailableError(f"NERSC has no {path}")
-        return await run_in_pool(_read_sums, content)
+        return await run_in_pool(read_checksums, content)
 
     async def _upload(self, followed: Followed, decision: Decision, folder: SeenFolder) -> None:
         if done_attempt(folder, Step.CHECKSUMS) is None:
@@ -388,8 +387,3 @@ class StepRunner:
             ):
                 folders.append(of_run)
         await self._facility.command(Machine.DTNS, commands.remove(folders))
-
-
-def _read_sums(content: bytes) -> tuple[str, list[Summed]]:
-    root = read_object(content, "checksums").get("root")
-    return root if isinstance(root, str) else "", read_checksums(content)

@@ -139,7 +139,7 @@ def test_checksums_of_outputs(job: Job, tmp_path: Path):
     files = [{"s3path": "a b", "respath": "./call/a b"}]
     end = job.attempt(Step.CHECKSUMS, root=str(root), files=files, sums="checksums-1.sums")
     assert end == StepEnd(is_done=True, data={"files": 1, "bytes": 7})
-    (summed,) = read_checksums((job.folder / "checksums-1.sums").read_bytes())
+    _, (summed,) = read_checksums((job.folder / "checksums-1.sums").read_bytes())
     assert (summed.name, summed.size, summed.crc64nvme) == ("a b", 7, crc64nvme_text(b"content"))
 
 

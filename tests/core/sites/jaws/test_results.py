@@ -116,7 +116,7 @@ def test_message_of_a_cause_stands_for_one_that_has_none():
 
 def test_checksums_are_outputs_of_their_containers():
     after = LEFT["after the upload"]
-    summed = read_checksums(json.dumps(after["upload_checksums.json"]))
+    _, summed = read_checksums(json.dumps(after["upload_checksums.json"]))
     outcomes = completed_outcomes(summed, FolderPath("cts-data/out"), 2)
     assert [outcome.exit_code for outcome in outcomes] == [0, 0]
     uploaded = {
@@ -146,7 +146,7 @@ def test_of_two_outputs_with_one_path_the_later_containers_is_stored():
 
 
 def test_output_of_no_container_of_the_job_is_refused():
-    summed = read_checksums(json.dumps(LEFT["after the upload"]["upload_checksums.json"]))
+    _, summed = read_checksums(json.dumps(LEFT["after the upload"]["upload_checksums.json"]))
     with pytest.raises(ResultError, match="of no container of the job"):
         completed_outcomes(summed, FolderPath("cts-data/out"), 1)
 

@@ -75,10 +75,8 @@ def test_reference_data_goes_where_the_deployed_service_put_it():
 
 
 def test_outputs_go_where_the_deployed_service_put_them():
-    outputs = to_upload(
-        read_checksums(json.dumps(LEFT["after the upload"]["upload_checksums.json"])),
-        FolderPath("cts-data/out/"),
-    )
+    _, summed = read_checksums(json.dumps(LEFT["after the upload"]["upload_checksums.json"]))
+    outputs = to_upload(summed, FolderPath("cts-data/out/"))
     uploads = _deployed("upload_manifest.json", "after the upload")
     # Names that cannot be object paths are not stored any more.
     told = [upload for upload in uploads if "'" not in upload["file"]]
