@@ -12,16 +12,13 @@ import asyncio
 import contextlib
 import json
 import math
-import os
 import statistics
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import httpx
-from bench_large import IMAGE, input_path, records
+from bench_large import IMAGE, input_path, prepared
 from harness import report, run, size
 from load import cpu_clock, load
 from probed_server import ProbedServer, probed_server
@@ -29,9 +26,7 @@ from probed_server import ProbedServer, probed_server
 from cts_core.clock import utc_now
 from cts_core.records.store import RecordStore
 from cts_core.states import JobState
-from cts_core.worker.objects.directory import Directory
 from tests.harness.factories import CRC, make_image, make_job_record
-from tests.simulators.kbase_auth import KBaseAuth
 
 INPUTS = size(10_000, 50)
 JOBS = size(1_000, 10)
@@ -175,36 +170,15 @@ def measure(server: ProbedServer, job_id: str, tokens: dict[str, str]) -> None:
 
 def main() -> None:
     kind = sys.argv[1] if len(sys.argv) > 1 else "sqlite"
-    with contextlib.ExitStack() as stack:
-        root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cts-bench-")))
-        root.chmod(0o755)
-        objects = Directory(str(root / "home" / "objects"))
-        (root / "cts.toml").write_text("sites = []\n")
-        (root / "home" / "objects").mkdir(parents=True)
-        os.fsync = lambda _: None  # speeds up the setup: its files need not survive a power cut
-        objects.create()
-        for number in range(INPUTS):
-            with objects.writer(input_path(number)) as writer:
-                writer.write(b"1")
-                writer.commit()
-        auth = KBaseAuth()
-        stack.callback(auth.stop)
-        store, environ = stack.enter_context(records(root, kind))
-        settings = {
-            "CTS_PRESET": "embedded",
-            "CTS_IDENTITY": "kbase",
-            "CTS_KBASE__AUTH_URL": auth.url,
-            "CTS_KBASE__ADMIN_ROLES": "CTS_ADMIN",
-            "CTS_ALLOWED_PATHS": "data",
-            "CTS_CONFIG": str(root / "cts.toml"),
-            "CTS_LIMITS__SUBMISSIONS_PER_MIN": "1000000",
-            "CTS_LIMITS__LIVE_CONTAINERS": "1000000",
-            "LOOP_PROBE_SITE": "kbase",
-        }
+    limits = {
+        "CTS_LIMITS__SUBMISSIONS_PER_MIN": "1000000",
+        "CTS_LIMITS__LIVE_CONTAINERS": "1000000",
+    }
+    with prepared(kind, INPUTS) as (root, store, auth, settings):
         last = asyncio.run(prepare(store, {"ana": 1, "bob": JOBS}))
-        server = stack.enter_context(probed_server(root, settings | environ))
-        tokens = {name: auth.add(name, "KBASE_STAFF") for name in ("ana", "bob")}
-        measure(server, last["ana"], tokens)
+        with probed_server(root, settings | limits) as server:
+            tokens = {name: auth.add(name, "KBASE_STAFF") for name in ("ana", "bob")}
+            measure(server, last["ana"], tokens)
 
 
 if __name__ == "__main__":

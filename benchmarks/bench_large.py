@@ -179,8 +179,11 @@ def records(root: Path, kind: str) -> Iterator[tuple[RecordStore, dict[str, str]
         mongo.stop()
 
 
-def main() -> None:
-    kind = sys.argv[1] if len(sys.argv) > 1 else "sqlite"
+@contextlib.contextmanager
+def prepared(
+    kind: str, inputs: int
+) -> Iterator[tuple[Path, RecordStore, KBaseAuth, dict[str, str]]]:
+    """Yield the folder, records, users and settings of a server with so many inputs in its object store."""
     with contextlib.ExitStack() as stack:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cts-bench-")))
         root.chmod(0o755)
@@ -190,7 +193,7 @@ def main() -> None:
         # Speeds up the setup: its files need not survive a power cut.
         os.fsync = lambda _: None
         objects.create()
-        for number in range(INPUTS):
+        for number in range(inputs):
             with objects.writer(input_path(number)) as writer:
                 writer.write(b"1")
                 writer.commit()
@@ -206,7 +209,15 @@ def main() -> None:
             "CTS_CONFIG": str(root / "cts.toml"),
             "LOOP_PROBE_SITE": "kbase",
         }
-        server = stack.enter_context(probed_server(root, settings | environ))
+        yield root, store, auth, settings | environ
+
+
+def main() -> None:
+    kind = sys.argv[1] if len(sys.argv) > 1 else "sqlite"
+    with (
+        prepared(kind, INPUTS) as (root, store, auth, settings),
+        probed_server(root, settings) as server,
+    ):
         try:
             asyncio.run(measure(server, store, auth))
         finally:

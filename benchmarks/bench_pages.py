@@ -19,31 +19,21 @@ from cts_core.engine.views import list_view
 from cts_core.model.job import Jobs
 from cts_core.model.record import JobPage, JobQuery
 from cts_core.records.mongo import documents, forward_compat
-from cts_core.states import JobState
 from cts_jupyter.server.http.encoding import encode_json
-from tests.harness.factories import NOON, make_job_record, make_transition
+from tests.harness.factories import NOON, TO_COMPLETE, make_job_record, make_transition
 
 PAGES = size((100, 1000), (10,))
 ROUNDS = size(10, 2)
-STEPS = (
-    JobState.CREATED,
-    JobState.DOWNLOAD_SUBMITTED,
-    JobState.JOB_SUBMITTING,
-    JobState.JOB_SUBMITTED,
-    JobState.UPLOAD_SUBMITTING,
-    JobState.UPLOAD_SUBMITTED,
-    JobState.COMPLETE,
-)
 
 
 def make_document(number: int) -> RawBSONDocument:
     """Return what a listing reads of a job that has ended."""
     steps = [
         make_transition(state=state, time=NOON + timedelta(seconds=index))
-        for index, state in enumerate(STEPS)
+        for index, state in enumerate(TO_COMPLETE)
     ]
     job = make_job_record(files=1, output_dir=f"data/out/{number}").model_copy(
-        update={"state": STEPS[-1], "transition_times": steps, "output_file_count": 3}
+        update={"state": TO_COMPLETE[-1], "transition_times": steps, "output_file_count": 3}
     )
     document = documents.decode(documents.from_job(job, None, exclusive_output_dir=False))
     del document["job_input"]["input_files"]
