@@ -45,9 +45,8 @@ class Finalizer:
             outcome = await run_in_pool(outcomes.failed, job, containers)
         elif not any(container.outputs for container in containers):
             state = JobState.ERROR
-            outcome = outcomes.usage(job, containers).model_copy(
-                update={"error": NO_OUTPUTS, "admin_error": NO_OUTPUTS}
-            )
+            used = await run_in_pool(outcomes.usage, job, containers)
+            outcome = used.model_copy(update={"error": NO_OUTPUTS, "admin_error": NO_OUTPUTS})
         else:
             actual = await self._overwritten(containers)
             outcome = await run_in_pool(outcomes.completed, job, containers, actual)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import inspect
 import re
@@ -13,7 +14,13 @@ from jupyter_server.base.handlers import JupyterHandler
 from pydantic import SecretStr
 from tornado.web import HTTPError, RequestHandler
 
-from cts_core.errors import InvalidTokenError, NoTokenError, UnauthorizedError, UnavailableError
+from cts_core.errors import (
+    InvalidAuthHeaderError,
+    InvalidTokenError,
+    NoTokenError,
+    UnauthorizedError,
+    UnavailableError,
+)
 from cts_core.identity.identity import Credentials, Identity, Role, User
 from cts_jupyter.server.http.route import Access
 
@@ -101,6 +108,10 @@ class JupyterAccess:
         where a cookie alone authenticates a request that changes something and the XSRF token is missing.
         """
         authorization = self._handler.request.headers.get("Authorization")
+        if authorization is not None:
+            # A token of our own is valid whatever Jupyter says: its hub, which may be away, is not asked.
+            with contextlib.suppress(InvalidAuthHeaderError, InvalidTokenError):
+                return await identity.identify(Credentials(authorization))
         host_user = await self._host_user()
         by_token = host_user is not None and self._provider.is_token_authenticated(self._handler)
         if not by_token and authorization is not None and _TOKEN.match(authorization):

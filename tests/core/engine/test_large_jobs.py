@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from cts_core import concurrency
 from cts_core.engine import driver, submit
 from cts_core.engine import outcome as outcomes
 from cts_core.engine.outputs import MergedOutputs
@@ -32,9 +33,10 @@ class Spy:
 
 
 @pytest.mark.slow
-async def test_no_step_of_a_job_computes_on_the_event_loop(
+async def test_no_step_of_a_large_job_computes_on_the_event_loop(
     harness: EngineHarness, monkeypatch: pytest.MonkeyPatch
 ):
+    monkeypatch.setattr(concurrency, "SMALL", 1)  # so that two inputs are many
     spy = Spy(monkeypatch)
     spy.watch(submit, "_check_inputs")
     spy.watch(submit, "plan_job")

@@ -9,6 +9,7 @@ import httpx
 import pytest
 from jupyter_server.auth import Authorizer, IdentityProvider
 from jupyter_server.auth import User as JupyterUser
+from tornado.web import HTTPError
 
 from cts_core.identity.identity import User
 from cts_core.identity.jupyter import OWNER_ROLES
@@ -258,6 +259,21 @@ async def test_the_hubs_user_is_the_owner_and_others_keep_their_names(
 def server_of_bob(monkeypatch: pytest.MonkeyPatch) -> None:
     """Start the test's server as a hub starts bob's, whose jobs are ana's by the settings."""
     monkeypatch.setenv("JUPYTERHUB_USER", "bob")
+
+
+class HubThatIsAway(IdentityProvider):
+    """Fails to identify users, as a hub's provider does while the hub is away."""
+
+    async def get_user(self, handler):
+        raise HTTPError(503)
+
+
+@pytest.mark.parametrize(
+    "jupyter_config", [{"ServerApp": {"identity_provider_class": HubThatIsAway}}]
+)
+async def test_kernel_token_is_valid_while_the_hub_is_away(server: ServerHarness) -> None:
+    assert (await server.get("/whoami")).json()["user"] == "ana"
+    assert (await server.get("/whoami", token="jupyter")).status_code == 503
 
 
 @pytest.mark.usefixtures("server_of_bob")
