@@ -131,8 +131,10 @@ async def engine_with_sites(
         sites={site.cluster: site for site in sites},  # type: ignore[misc]  # of the port, what is asked for
     )
     await engine.start()
-    yield EngineHarness(engine, User("ana", OWNER_ROLES))
-    await engine.stop()
+    try:
+        yield EngineHarness(engine, User("ana", OWNER_ROLES))
+    finally:
+        await engine.stop()
 
 
 @asynccontextmanager

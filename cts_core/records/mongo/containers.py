@@ -93,10 +93,12 @@ async def record(db: Collections, job_id: str, number: int) -> ContainerRecord:
 async def derive(db: Collections, job_id: str) -> list[ContainerRecord]:
     """Derive the containers of a job without container records, such as a job of the deployed service at a JAWS site.
 
-    Each has the state and the transitions of its job. Exit codes are stored for all of them together.
+    Each has the state and the transitions of its job, once that was started. Exit codes are stored for all of them together.
     """
     document = await db.jobs.find_one({"id": job_id}, documents.SUMMARY)
     job = forward_compat.summary(require_job(document, job_id))
+    if job.state is JobState.CREATED:
+        return make_new(job_id, job.job_input.num_containers, job.transition_times[0].time)
     stored = await db.exitcodes.find_one({"id": job_id})
     codes: list[int | None] = stored["exit_codes"] if stored else []
     steps = [ContainerTransition(state=step.state, time=step.time) for step in job.transition_times]

@@ -299,6 +299,18 @@ async def test_a_live_deployed_job_is_not_driven_until_it_is_adopted(store, db):
     assert sent == [JobState.JOB_SUBMITTING, JobState.JOB_SUBMITTED, JobState.UPLOAD_SUBMITTING]
 
 
+async def test_an_adopted_job_that_was_not_started_has_the_containers_of_a_new_one(store, db):
+    job = live_job(state="created")
+    job["transition_times"] = job["transition_times"][:1]
+    db["jobs"].insert_one(job)
+    await store.adopt(job["id"])
+    ours = make_job_record(num_containers=1, time=job["transition_times"][0]["time"])
+    await store.insert_job(ours, containers=1)
+    (new,) = await store.containers(ours.id)
+    for number, container in enumerate(await store.containers(job["id"])):
+        assert container == new.model_copy(update={"id": job["id"], "sub_id": number})
+
+
 async def test_the_events_of_a_job_that_ended_unadopted_are_sent(store, db):
     job = live_job()
     db["jobs"].insert_one(job)
