@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import BinaryIO, Callable, Dict, Iterator, Mapping, Sequence, Tuple
+from typing import BinaryIO, Callable, Dict, Iterable, Iterator, Mapping, Sequence, Tuple
 
 from cts_core.worker.attempts import LastingError
 from cts_core.worker.checksum import Crc64Nvme
@@ -25,6 +26,10 @@ LANES = 10
 _SILENCE_SECONDS = 60.0
 """How long a server may stay silent."""
 _MIN_SECONDS, _SECONDS_PER_GB, _GB = 300.0, 120.0, 1_000_000_000
+_LEFT_SECONDS = 86_400.0
+"""The age of the last write to a temporary, after which nobody can be writing to it: a transfer has to end long before."""
+_TEMPORARY = re.compile(r".+_[0-9]+\.[0-9a-f-]{32,36}\.tmp")
+"""The names of temporaries, also of those of the deployed service's helper."""
 _FORBIDDEN = 403
 
 
@@ -81,9 +86,10 @@ class _LinkSigner:
 def fetch(sources: Mapping[str, Source], *, insecure: bool = False) -> None:
     """Fetch each source to the path that is its key, unless its bytes are there already.
 
-    Files are read-only, and get their names only when their checksums were compared. The first failure ends all. Raises
-    LastingError for objects that are gone or wrong.
+    Files are read-only, and get their names only when their checksums were compared. The first failure ends all. What transfers
+    that were killed have left in the same folders is removed. Raises LastingError for objects that are gone or wrong.
     """
+    _remove_left({os.path.dirname(path) for path in sources})
     parallel = ParallelMap(LANES)
     requests = _requests(
         {source.name: source.url for source in sources.values()}, parallel, insecure
@@ -103,6 +109,17 @@ def fetch(sources: Mapping[str, Source], *, insecure: bool = False) -> None:
         raise LastingError(str(e)) from e
     finally:
         requests.close()
+
+
+def _remove_left(folders: Iterable[str]) -> None:
+    """Remove old temporaries: a helper that is killed leaves its own, which may be very large."""
+    for folder in folders:
+        with suppress(OSError), os.scandir(folder) as entries:
+            for entry in entries:
+                if _TEMPORARY.fullmatch(entry.name):
+                    with suppress(OSError):
+                        if time.time() - entry.stat(follow_symlinks=False).st_mtime > _LEFT_SECONDS:
+                            os.unlink(entry.path)
 
 
 def is_there(path: str, source: Source) -> bool:

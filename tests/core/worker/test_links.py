@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -70,6 +71,22 @@ async def test_files_are_placed_read_only(
         assert Path(path).read_bytes() == content
         assert Path(path).stat().st_mode & 0o777 == 0o444
     assert len(list(tmp_path.rglob("*"))) == 1 + 3 + 12
+
+
+def test_what_killed_transfers_have_left_is_removed_by_the_next(tmp_path: Path):
+    entry = tmp_path / "9a" / "9a0011"
+    entry.parent.mkdir()
+    entry.write_bytes(b"x")
+    left = [f"{entry.name}_7.{uuid.uuid4()}.tmp", f"9a77_12.{uuid.uuid4().hex}.tmp"]
+    kept = ["9a88.tmp", "9a99"]
+    for name in (*left, *kept):
+        (entry.parent / name).write_bytes(b"half")
+        os.utime(entry.parent / name, (0, 0))
+    at_work = entry.parent / f"9a55_3.{uuid.uuid4().hex}.tmp"
+    at_work.write_bytes(b"half")
+    fetch({str(entry): Source("data/a", "http://127.0.0.1:9", crc64nvme_text(b"x"), 1)})
+    there = {path.name for path in entry.parent.iterdir()}
+    assert there == {entry.name, at_work.name, *kept}
 
 
 @pytest.mark.slow
