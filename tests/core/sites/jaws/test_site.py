@@ -137,12 +137,15 @@ async def test_helpers_that_are_killed_lose_and_double_nothing(
     make_command = commands.helper
 
     def kill(machine: Machine, code: str, words: Sequence[str], **kwargs: Any) -> str:
-        point = kills.get("-".join(words[2:4])) if words[0] == "attempt" else None
-        export = f"export CTS_FAILPOINTS={point}=kill\n" if point else ""
-        return export + make_command(machine, code, words, **kwargs)
+        command = make_command(machine, code, words, **kwargs)
+        attempt = "-".join(words[2:4])
+        if words[0] != "attempt" or attempt not in kills:
+            return command
+        # Its claim is as old then as one that no helper touches any more.
+        old = f"touch -d '{2 * steps.LOST_AFTER.total_seconds()} seconds ago' {words[1]}/{attempt}.claim"
+        return f"(\nexport CTS_FAILPOINTS={kills[attempt]}=kill\n{command}\n)\n{old}\n"
 
     monkeypatch.setattr(commands, "helper", kill)
-    monkeypatch.setattr(steps, "LOST_AFTER", timedelta(seconds=10))
     async with world.server() as server:
         await server.register(COPY)
         job_id = await server.submit(["a", "b"])
