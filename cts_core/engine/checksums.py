@@ -16,22 +16,22 @@ from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from datetime import timedelta
 from http import HTTPStatus
 
-from cts_core.concurrency import cancel_and_wait, run_in_pool
+from cts_core.concurrency import cancel_and_wait, run_in_pool, run_sized
 from cts_core.engine.access import PathAccess
+from cts_core.engine.idempotency import id_of_same, idempotency_of
 from cts_core.errors import (
     ChecksumMismatchError,
     CTSError,
-    TooManyRequestsError,
     UnauthorizedError,
     UnavailableError,
 )
 from cts_core.events.hub import Hub
 from cts_core.identity.identity import User
 from cts_core.model.checksums import (
+    ChecksumRequest,
     ChecksumTask,
     ChecksumTasks,
     ComputationState,
-    FileChecksum,
     FileResult,
     RunningChecksums,
     TaskState,
@@ -59,8 +59,6 @@ TRIES = 3
 """Tries of an object that fails for another reason than the object itself, while the object store is up."""
 NEXT_TRY_SECONDS = 30.0
 """The delay before the objects of a request that failed so are tried again, behind all others of it."""
-RETRY_AFTER_SECONDS = 10
-"""When a client that has too many requests may try again."""
 
 
 def choose(
@@ -119,17 +117,24 @@ class Checksums:
             now = await self._store.now()
             await self._store.take_checksums(held, self._owner, now=now, until=now)
 
-    async def request(self, user: User, files: Sequence[FileChecksum]) -> str:
+    async def request(
+        self, user: User, request: ChecksumRequest, idempotency_key: str | None = None
+    ) -> str:
         """Store a request for the checksums of objects that have none, and return its id.
 
-        Raises PathInaccessibleError, and TooManyRequestsError.
+        With an idempotency key, the same key and request give the same id. Raises PathInaccessibleError,
+        TooManyRequestsError, and IllegalParameterError if the key was used for another request.
         """
 
         def results() -> list[FileResult]:
             return [
-                FileResult(file=self._access.check_output(user, f.file), etag=f.etag) for f in files
+                FileResult(file=self._access.check_output(user, f.file), etag=f.etag)
+                for f in request.files
             ]
 
+        idempotency = await run_sized(
+            len(request.files), idempotency_of, idempotency_key, request.model_dump_json
+        )
         checked = await run_in_pool(results)
         task = ChecksumTask.model_construct(
             id=str(uuid.uuid4()),
@@ -138,11 +143,11 @@ class Checksums:
             created=await self._store.now(),
             files=checked,
         )
-        if not await self._store.add_checksums(task, max_running=MAX_RUNNING):
-            raise TooManyRequestsError(
-                f"{MAX_RUNNING} requests for checksums of user {user.name} run: ask again once one has ended",
-                retry_after=RETRY_AFTER_SECONDS,
-            )
+        holder = await self._store.add_checksums(
+            task, max_running=MAX_RUNNING, idempotency=idempotency
+        )
+        if holder and idempotency:
+            return id_of_same(holder, idempotency, "checksums")
         self._wake.set()
         return task.id
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from cts_core.concurrency import run_in_pool
 from cts_core.engine.access import PathAccess, check_owner
+from cts_core.engine.idempotency import idempotency_of
 from cts_core.engine.lineage import find_lineage
-from cts_core.engine.submit import Accepted, Submissions, idempotency_of
+from cts_core.engine.submit import Accepted, Submissions
 from cts_core.errors import (
     BucketNotFoundError,
     ChecksumMismatchError,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 
 from cts_core.concurrency import concurrently, run_in_pool, run_sized
 from cts_core.engine.access import PathAccess, check_site_roles
+from cts_core.engine.idempotency import id_of_same, idempotency_of
 from cts_core.engine.images import Images
 from cts_core.engine.input_checks import check_input
 from cts_core.engine.limits import Limits
@@ -40,10 +40,9 @@ from cts_core.mounts import mounts_of
 from cts_core.object_paths import FolderPath, ObjectPath, above
 from cts_core.objects.store import ObjectStore, StoredObject
 from cts_core.plan import ContainerPlan, overwriting_warning, plan_job
-from cts_core.records.store import IdempotentJob, RecordStore
+from cts_core.records.store import RecordStore
 from cts_core.states import JobState
 
-MAX_IDEMPOTENCY_KEY = 255
 _GIGABYTE = 1_000_000_000
 
 
@@ -127,12 +126,12 @@ class Submissions:
     async def find_idempotent(self, user: User, idempotency: Idempotency | None) -> str | None:
         """Return the id of the job that was submitted with this key, if any.
 
-        Raises IllegalParameterError if the key was used for another submission.
+        Raises IllegalParameterError if the key was used for another request.
         """
         if idempotency is None:
             return None
         existing = await self._store.find_idempotent(user.name, idempotency.key)
-        return _same_job(existing, idempotency) if existing else None
+        return id_of_same(existing, idempotency, "job") if existing else None
 
     async def accept(self, user: User, submission: Submission) -> Accepted:
         """Check a job that is to be stored, and count it. Raises the CTSError of the first check that fails."""
@@ -178,7 +177,7 @@ class Submissions:
             exclusive_output_dir=exclusive_output_dir,
         )
         if existing and idempotency:
-            return _same_job(existing, idempotency)
+            return id_of_same(existing, idempotency, "job")
         self._on_stored(job.id)
         return job.id
 
@@ -325,26 +324,6 @@ def _size(job: JobInput | Submission) -> int:
     params = job.params
     arguments = len(params.args or ()) + len(params.environment or ())
     return len(job.input_files) + job.num_containers * (1 + arguments)
-
-
-def idempotency_of(key: str | None, body: Callable[[], str]) -> Idempotency | None:
-    """Return a client's idempotency key with the hash of its request. Raises IllegalParameterError."""
-    if key is None:
-        return None
-    if not (0 < len(key) <= MAX_IDEMPOTENCY_KEY and key.isprintable()):
-        raise IllegalParameterError(
-            f"An Idempotency-Key is 1 to {MAX_IDEMPOTENCY_KEY} printable characters"
-        )
-    return Idempotency(key, hashlib.sha256(body().encode()).hexdigest())
-
-
-def _same_job(existing: IdempotentJob, requested: Idempotency) -> str:
-    if existing.body_hash != requested.body_hash:
-        raise IllegalParameterError(
-            f"The Idempotency-Key '{requested.key}' was used for another submission (job {existing.job_id}): "
-            "use a new key for a new job"
-        )
-    return existing.job_id
 
 
 def _beyond(job: JobInput, limits: SiteLimits) -> Iterator[tuple[str, str]]:

@@ -10,10 +10,14 @@ from cts_core.errors import (
     NoSuchJobError,
     NoSuchRefdataError,
     RefdataExistsError,
+    TooManyRequestsError,
     UnavailableError,
 )
 from cts_core.model.image import Image
 from cts_core.model.site import SiteName
+
+CHECKSUMS_RETRY_AFTER_SECONDS = 10
+"""When a client that has too many requests for checksums may try again."""
 
 
 def records_closed() -> UnavailableError:
@@ -34,6 +38,14 @@ def no_such_job(job_id: str) -> NoSuchJobError:
 def no_such_checksums(task_id: str) -> NoSuchChecksumsError:
     """Return the error for a request for checksums that is not stored."""
     return NoSuchChecksumsError(f"No request for checksums with ID '{task_id}' exists")
+
+
+def too_many_checksums(user: str, max_running: int) -> TooManyRequestsError:
+    """Return the error for a request for checksums beyond the number that may run."""
+    return TooManyRequestsError(
+        f"{max_running} requests for checksums of user {user} run: ask again once one has ended",
+        retry_after=CHECKSUMS_RETRY_AFTER_SECONDS,
+    )
 
 
 def no_such_container(job_id: str, number: int) -> NoSuchContainerError:

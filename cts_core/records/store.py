@@ -55,10 +55,10 @@ ALL_CONTAINERS = ContainerQuery()
 
 
 @dataclass(frozen=True)
-class IdempotentJob:
-    """The job that already holds a user's Idempotency-Key."""
+class KeyHolder:
+    """What already holds a user's Idempotency-Key: a job, or a request for checksums."""
 
-    job_id: str
+    id: str
     body_hash: str
 
 
@@ -136,10 +136,14 @@ class WorkerRecords(Protocol):
 class ChecksumRecords(Protocol):
     """The part of the port for requests for checksums. Methods raise ``NoSuchChecksumsError`` for one that is not stored."""
 
-    async def add_checksums(self, task: ChecksumTask, *, max_running: int) -> bool:
-        """Store a request that runs; return False if ``max_running`` of its user's run, and write nothing.
+    async def add_checksums(
+        self, task: ChecksumTask, *, max_running: int, idempotency: Idempotency | None = None
+    ) -> KeyHolder | None:
+        """Store a request that runs.
 
-        Of those of its user that are over, the latest ``MAX_CHECKSUM_TASKS`` are kept.
+        Returns the user's request that already holds the idempotency key, if there is one, and stores nothing. Raises
+        TooManyRequestsError if ``max_running`` of its user's run. Of those of its user that are over, the latest
+        ``MAX_CHECKSUM_TASKS`` are kept, with their keys.
         """
 
     async def get_checksums(self, task_id: str) -> ChecksumTask:
@@ -194,7 +198,7 @@ class RecordStore(RefdataRecords, WorkerRecords, ChecksumRecords, Protocol):
         containers: int,
         idempotency: Idempotency | None = None,
         exclusive_output_dir: bool = False,
-    ) -> IdempotentJob | None:
+    ) -> KeyHolder | None:
         """Store a new job with its first transition and its containers, all or nothing.
 
         Containers start with ``created`` and ``download_submitted`` at the job's creation time. Returns None when
@@ -203,7 +207,7 @@ class RecordStore(RefdataRecords, WorkerRecords, ChecksumRecords, Protocol):
         claimed it.
         """
 
-    async def find_idempotent(self, user: str, key: str) -> IdempotentJob | None:
+    async def find_idempotent(self, user: str, key: str) -> KeyHolder | None:
         """Return the user's job that holds this Idempotency-Key."""
 
     async def get_job(self, job_id: str) -> JobRecord:

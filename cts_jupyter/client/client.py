@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from cts_jupyter.client.api.admin import AdminEndpoints
-from cts_jupyter.client.api.base import drop_none
+from cts_jupyter.client.api.base import KEY_HEADER, drop_none
 from cts_jupyter.client.api.files import FileEndpoints
 from cts_jupyter.client.api.jobs import JobEndpoints
 from cts_jupyter.client.api.listing import ListingEndpoints
@@ -79,7 +79,7 @@ class CTSClient(ServiceEndpoints, ListingEndpoints, JobEndpoints, FileEndpoints,
             method,
             path,
             params=query,
-            headers=drop_none(**{"Idempotency-Key": key}),
+            headers=drop_none(**{KEY_HEADER: key}),
             **drop_none(json=body),
         )
 

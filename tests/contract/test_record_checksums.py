@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections import Counter
 from datetime import datetime
 from typing import Any
 
 import pytest
 
-from cts_core.errors import NoSuchChecksumsError
+from cts_core.errors import NoSuchChecksumsError, TooManyRequestsError
 from cts_core.model.checksums import (
     MAX_FILES,
     ChecksumTask,
@@ -17,7 +18,8 @@ from cts_core.model.checksums import (
     FileResult,
     TaskState,
 )
-from cts_core.records.store import MAX_CHECKSUM_TASKS, RecordStore
+from cts_core.model.record import Idempotency
+from cts_core.records.store import MAX_CHECKSUM_TASKS, KeyHolder, RecordStore
 from tests.harness.factories import CRC, NOON
 from tests.harness.records import SECOND
 
@@ -32,7 +34,7 @@ def make(time: datetime = NOON, **changes: Any) -> ChecksumTask:
 
 async def add(store: RecordStore, time: datetime = NOON, **changes: Any) -> ChecksumTask:
     task = make(time, **changes)
-    assert await store.add_checksums(task, max_running=10)
+    assert await store.add_checksums(task, max_running=10) is None
     return task
 
 
@@ -124,19 +126,61 @@ async def test_as_many_requests_of_a_user_run_as_may(store, other):
         *(
             server.add_checksums(task, max_running=3)
             for task, server in zip(tasks, [store, other] * 6, strict=True)
-        )
+        ),
+        return_exceptions=True,
     )
-    assert added.count(True) == 3
-    running = {task.id for task, is_added in zip(tasks, added, strict=True) if is_added}
+    assert Counter(map(type, added)) == {type(None): 3, TooManyRequestsError: 9}
+    running = {task.id for task, error in zip(tasks, added, strict=True) if error is None}
     assert {task.id for task in await store.list_checksums("ana")} == running
-    refused = tasks[added.index(False)].id
+    refused = next(task.id for task in tasks if task.id not in running)
     for call in (store.get_checksums(refused), store.record_checksum(refused, 0, DONE)):
         with pytest.raises(NoSuchChecksumsError):
             await call
-    assert await store.add_checksums(make(user="bob"), max_running=3)
+    assert await store.add_checksums(make(user="bob"), max_running=3) is None
     await store.end_checksums(running.pop(), TaskState.CANCELED)
-    assert await store.add_checksums(make(), max_running=3)
-    assert not await store.add_checksums(make(), max_running=3)
+    assert await store.add_checksums(make(), max_running=3) is None
+    with pytest.raises(TooManyRequestsError, match="3 requests for checksums of user ana run"):
+        await store.add_checksums(make(), max_running=3)
+
+
+async def test_an_idempotency_key_is_of_one_request_of_its_user(store, other):
+    key = Idempotency("key", "hash")
+    task = make()
+    assert await store.add_checksums(task, max_running=1, idempotency=key) is None
+    # Also where no other one may run.
+    for again in (key, Idempotency("key", "other hash")):
+        found = await other.add_checksums(make(), max_running=1, idempotency=again)
+        assert found == KeyHolder(task.id, "hash")
+    assert await other.get_checksums(task.id) == task
+    assert await store.add_checksums(make(user="bob"), max_running=1, idempotency=key) is None
+    await store.end_checksums(task.id, TaskState.ENDED)
+    again = await store.add_checksums(make(), max_running=1, idempotency=key)
+    assert again == KeyHolder(task.id, "hash")
+    assert [each.id for each in await store.list_checksums("ana")] == [task.id]
+
+
+@pytest.mark.parametrize("max_running", [1, 10])
+async def test_one_request_is_stored_of_many_with_one_key(store, other, max_running):
+    tasks = [
+        make(files=[FileResult(file=f"data/{n}/{k}") for k in range(n + 1)]) for n in range(20)
+    ]
+    answers = await asyncio.gather(
+        *(
+            server.add_checksums(
+                task, max_running=max_running, idempotency=Idempotency("key", "hash")
+            )
+            for task, server in zip(tasks, [store, other] * 10, strict=True)
+        )
+    )
+    (listed,) = await store.list_checksums("ana")
+    assert Counter(answers) == {None: 1, KeyHolder(listed.id, "hash"): 19}
+    # Of the objects of the others none is left behind, and none is among its own.
+    (stored,) = [task for task in tasks if task.id == listed.id]
+    assert await store.get_checksums(listed.id) == stored
+    for task in tasks:
+        if task is not stored:
+            with pytest.raises(NoSuchChecksumsError):
+                await store.record_checksum(task.id, 0, DONE)
 
 
 @pytest.mark.slow

@@ -34,7 +34,7 @@ from cts_core.model.record import (
 )
 from cts_core.model.worker import MAX_SECONDS, NodeUpdate
 from cts_core.object_paths import MAX_KEY_BYTES
-from cts_core.records.store import MAX_AUDIT, IdempotentJob, RecordStore
+from cts_core.records.store import MAX_AUDIT, KeyHolder, RecordStore
 from cts_core.states import JobState
 from tests.harness.factories import CRC, NOON, TO_COMPLETE, make_job_record
 from tests.harness.records import (
@@ -198,7 +198,7 @@ async def test_an_idempotency_key_is_of_one_job_of_its_user(store):
     job = make_job_record()
     assert await store.find_idempotent("ana", "key") is None
     assert await store.insert_job(job, containers=1, idempotency=key) is None
-    existing = IdempotentJob(job.id, "hash")
+    existing = KeyHolder(job.id, "hash")
     assert await store.find_idempotent("ana", "key") == existing
     second = make_job_record()
     taken = await store.insert_job(
@@ -221,7 +221,7 @@ async def test_concurrent_submissions_with_one_idempotency_key_store_one_job(sto
         )
     )
     (job,) = (await store.list_jobs(JobQuery())).jobs
-    assert Counter(answers) == {None: 1, IdempotentJob(job.id, "hash"): 49}
+    assert Counter(answers) == {None: 1, KeyHolder(job.id, "hash"): 49}
 
 
 # -- folders --
@@ -257,7 +257,7 @@ async def test_a_repeated_submission_keeps_its_exclusive_output_dir(store):
         await store.insert_job(job, containers=1, idempotency=key, exclusive_output_dir=True)
         for job in (first, again)
     ]
-    assert stored == [None, IdempotentJob(first.id, "hash")]
+    assert stored == [None, KeyHolder(first.id, "hash")]
 
 
 # -- transitions --

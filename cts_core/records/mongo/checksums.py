@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Collection
 from datetime import datetime
 from typing import Any
@@ -16,31 +15,44 @@ from cts_core.model.checksums import (
     RunningChecksums,
     TaskState,
 )
-from cts_core.records.errors import no_such_checksums
+from cts_core.model.record import Idempotency
+from cts_core.records.errors import no_such_checksums, too_many_checksums
 from cts_core.records.mongo import documents
 from cts_core.records.mongo.connection import Collections
 from cts_core.records.mongo.schema import (
     CHECKSUM_FILES,
+    CHECKSUM_KEY,
     CHECKSUM_SLOT,
+    CHECKSUMS_BY_KEY,
     CHECKSUMS_OF_USER,
     RUNNING_CHECKSUMS,
     SLOTS_OF_USER,
 )
-from cts_core.records.store import MAX_CHECKSUM_TASKS
+from cts_core.records.store import MAX_CHECKSUM_TASKS, KeyHolder
 
 _RUNNING = {"state": TaskState.RUNNING.value}
+_WHOLE = {"_id": 0, "lease": 0, "idempotency": 0, CHECKSUM_SLOT: 0}
 _SUMMARY = {"_id": 0, "id": 1, "state": 1, "created": 1}
 
 
-async def add(db: Collections, task: ChecksumTask, max_running: int) -> bool:
-    """Store a request, and delete the user's oldest that are over; return False if so many of the user's run.
+async def add(
+    db: Collections, task: ChecksumTask, max_running: int, idempotency: Idempotency | None
+) -> KeyHolder | None:
+    """Store a request, and delete the user's oldest that are over.
+
+    Returns the request that already holds the idempotency key, if there is one, and stores nothing. Raises
+    TooManyRequestsError.
 
     The objects are stored first, and the request last: objects of a request that is not stored are never read. A crash
     in between leaves them behind.
     """
     free = await _free_slots(db, task.user, max_running)
+    # Not before the slots: the request with this key may have taken the last one meanwhile.
+    holder = await _find_holder(db, task.user, idempotency)
+    if holder is not None:
+        return holder
     if not free:
-        return False
+        raise too_many_checksums(task.user, max_running)
     await _delete_oldest(db, task.user)
     files = await db.convert(
         len(task.files) * documents.BYTES_OF_FILE,
@@ -50,14 +62,40 @@ async def add(db: Collections, task: ChecksumTask, max_running: int) -> bool:
         ],
     )
     await db.checksum_files.insert_many(files, ordered=False)
-    request = {"id": task.id, "user": task.user, "state": task.state.value, "created": task.created}
+    request: dict[str, Any] = {
+        "id": task.id,
+        "user": task.user,
+        "state": task.state.value,
+        "created": task.created,
+        "files": len(files),
+    }
+    if idempotency is not None:
+        request["idempotency"] = {"key": idempotency.key, "body_hash": idempotency.body_hash}
     for slot in free:
-        # Another request may take the slot meanwhile.
-        with contextlib.suppress(DuplicateKeyError):
-            await db.checksums.insert_one({**request, "files": len(files), CHECKSUM_SLOT: slot})
-            return True
+        try:
+            await db.checksums.insert_one({**request, CHECKSUM_SLOT: slot})
+        except DuplicateKeyError:
+            # Another request has taken the slot meanwhile, or the key.
+            holder = await _find_holder(db, task.user, idempotency)
+            if holder is not None:
+                break
+        else:
+            return None
     await db.checksum_files.delete_many({"id": task.id})
-    return False
+    if holder is None:
+        raise too_many_checksums(task.user, max_running)
+    return holder
+
+
+async def _find_holder(
+    db: Collections, user: str, idempotency: Idempotency | None
+) -> KeyHolder | None:
+    if idempotency is None:
+        return None
+    which = {"user": user, CHECKSUM_KEY: idempotency.key}
+    fields = {"_id": 0, "id": 1, "idempotency": 1}
+    found = await db.checksums.find_one(which, fields, hint=list(CHECKSUMS_BY_KEY))
+    return KeyHolder(found["id"], found["idempotency"]["body_hash"]) if found else None
 
 
 async def _free_slots(db: Collections, user: str, count: int) -> list[int]:
@@ -78,7 +116,7 @@ async def _delete_oldest(db: Collections, user: str) -> None:
 
 async def get(db: Collections, task_id: str) -> ChecksumTask:
     """Return a request with its objects. Raises NoSuchChecksumsError."""
-    found = await db.checksums.find_one({"id": task_id}, {"_id": 0, "lease": 0, CHECKSUM_SLOT: 0})
+    found = await db.checksums.find_one({"id": task_id}, _WHOLE)
     if found is None:
         raise no_such_checksums(task_id)
     fields = {"_id": 0, "result": 1}

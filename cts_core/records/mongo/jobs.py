@@ -38,7 +38,7 @@ from cts_core.records.mongo.schema import (
     WAIT,
     literal,
 )
-from cts_core.records.store import IdempotentJob
+from cts_core.records.store import KeyHolder
 from cts_core.states import TERMINAL, JobState
 
 MAX_NEW_BYTES = (16 << 20) - (256 << 10)
@@ -55,7 +55,7 @@ async def insert(
     idempotency: Idempotency | None,
     *,
     exclusive_output_dir: bool,
-) -> IdempotentJob | None:
+) -> KeyHolder | None:
     """Store a job with its transitions and containers.
 
     Returns the job that already holds the idempotency key, if there is one, and stores nothing. Raises FolderTakenError.
@@ -92,7 +92,7 @@ async def insert(
     except DuplicateKeyError:
         # Another job has the key, or the folder; otherwise the job's own id is taken.
         existing = await find_idempotent(db, job.user, idempotency.key) if idempotency else None
-        if existing is not None and existing.job_id != job.id:
+        if existing is not None and existing.id != job.id:
             await containers.delete(db, job.id)
             return existing
         if exclusive_output_dir and await _is_folder_taken(db, job):
@@ -118,13 +118,13 @@ def _in_each_transition(change: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-async def find_idempotent(db: Collections, user: str, key: str) -> IdempotentJob | None:
+async def find_idempotent(db: Collections, user: str, key: str) -> KeyHolder | None:
     """Return the user's job that holds this idempotency key."""
     fields = {"id": 1, "_cts.idempotency": 1}
     job = await db.jobs.find_one({"user": user, KEY: key}, fields, hint=list(BY_KEY))
     if job is None:
         return None
-    return IdempotentJob(job["id"], job["_cts"]["idempotency"]["body_hash"])
+    return KeyHolder(job["id"], job["_cts"]["idempotency"]["body_hash"])
 
 
 async def get(db: Collections, job_id: str) -> JobRecord:

@@ -58,6 +58,8 @@ CHECKSUMS_OF_USER: Keys = (("user", ASCENDING), ("created", DESCENDING), ("id", 
 CHECKSUM_SLOT = "slot"
 """The number of a running request for checksums among its user's, which no other one of them has."""
 SLOTS_OF_USER: Keys = (("user", ASCENDING), (CHECKSUM_SLOT, ASCENDING))
+CHECKSUM_KEY = "idempotency.key"
+CHECKSUMS_BY_KEY: Keys = (("user", ASCENDING), (CHECKSUM_KEY, ASCENDING))
 CHECKSUM_FILES: Keys = (("id", ASCENDING), ("number", ASCENDING))
 RUNNING_CHECKSUMS: Keys = (("created", ASCENDING), ("id", ASCENDING))
 # These two are partial: few jobs are uncleaned, or have unsent events. A hint by keys must match one index only, and
@@ -170,6 +172,12 @@ INDEXES = (
         "cts_slot",
         SLOTS_OF_USER,
         {**_UNIQUE, "partialFilterExpression": {CHECKSUM_SLOT: {"$exists": True}}},
+    ),
+    Index(
+        "cts_checksums",
+        "cts_idempotency",
+        CHECKSUMS_BY_KEY,
+        {**_UNIQUE, "partialFilterExpression": {CHECKSUM_KEY: {"$exists": True}}},
     ),
     Index("cts_checksum_files", "cts_number", CHECKSUM_FILES, _UNIQUE),
     Index("cts_worker_tokens", "cts_hash", (("hash", ASCENDING),), _UNIQUE),

@@ -52,7 +52,7 @@ from cts_core.records.mongo import (
     workers,
 )
 from cts_core.records.mongo.connection import Connection
-from cts_core.records.store import ALL_CONTAINERS, IdempotentJob, RecordStore
+from cts_core.records.store import ALL_CONTAINERS, KeyHolder, RecordStore
 from cts_core.states import JobState
 from cts_core.worker.failpoints import failpoint
 
@@ -94,7 +94,7 @@ class MongoStore(RecordStore):
         containers: int,
         idempotency: Idempotency | None = None,
         exclusive_output_dir: bool = False,
-    ) -> IdempotentJob | None:
+    ) -> KeyHolder | None:
         failpoint("store:before")
         async with self._use() as db:
             existing = await jobs.insert(
@@ -104,7 +104,7 @@ class MongoStore(RecordStore):
         return existing
 
     @override
-    async def find_idempotent(self, user: str, key: str) -> IdempotentJob | None:
+    async def find_idempotent(self, user: str, key: str) -> KeyHolder | None:
         async with self._use() as db:
             return await jobs.find_idempotent(db, user, key)
 
@@ -420,9 +420,11 @@ class MongoStore(RecordStore):
             return await workers.claims(db, job_id)
 
     @override
-    async def add_checksums(self, task: ChecksumTask, *, max_running: int) -> bool:
+    async def add_checksums(
+        self, task: ChecksumTask, *, max_running: int, idempotency: Idempotency | None = None
+    ) -> KeyHolder | None:
         async with self._use() as db:
-            return await checksums.add(db, task, max_running)
+            return await checksums.add(db, task, max_running, idempotency)
 
     @override
     async def get_checksums(self, task_id: str) -> ChecksumTask:

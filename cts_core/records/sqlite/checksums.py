@@ -14,15 +14,17 @@ from cts_core.model.checksums import (
     RunningChecksums,
     TaskState,
 )
-from cts_core.records.errors import no_such_checksums
+from cts_core.model.record import Idempotency
+from cts_core.records.errors import no_such_checksums, too_many_checksums
 from cts_core.records.sqlite import rows
-from cts_core.records.store import MAX_CHECKSUM_TASKS
+from cts_core.records.store import MAX_CHECKSUM_TASKS, KeyHolder
 
 LISTING = "SELECT id, state, created FROM checksums WHERE user = ? ORDER BY created DESC, id DESC"
 _IS_FREE = "(owner IS NULL OR owner = :owner OR until <= :now)"
 RUNNING = f"""
 SELECT id, user FROM checksums WHERE state = 'running' AND {_IS_FREE} ORDER BY created, id
 """  # noqa: S608 - made of the constant above
+KEY_HOLDER = "SELECT id, body_hash FROM checksums WHERE user = ? AND idempotency_key = ?"
 FILES = "SELECT result FROM checksum_files WHERE task_id = ? ORDER BY number"
 _COUNT_RUNNING = "SELECT count(*) FROM checksums WHERE user = ? AND state = 'running'"
 _DELETE_OLDEST = """
@@ -42,22 +44,39 @@ WHERE id IN (SELECT value FROM json_each(?)) AND state = 'running' AND owner = ?
 
 
 def add(
-    db: sqlite3.Connection, task: ChecksumTask, results: Sequence[str], max_running: int
-) -> bool:
-    """Store a request, whose objects are ``results`` as JSON; return False if so many of its user's run."""
+    db: sqlite3.Connection,
+    task: ChecksumTask,
+    results: Sequence[str],
+    max_running: int,
+    idempotency: Idempotency | None,
+) -> KeyHolder | None:
+    """Store a request, whose objects are ``results`` as JSON.
+
+    Returns the request that already holds the idempotency key, if there is one, and stores nothing. Raises
+    TooManyRequestsError.
+    """
+    key = body_hash = None
+    if idempotency is not None:
+        key, body_hash = idempotency.key, idempotency.body_hash
+        holder = db.execute(KEY_HOLDER, (task.user, key)).fetchone()
+        if holder is not None:
+            return KeyHolder(holder["id"], holder["body_hash"])
     (running_count,) = db.execute(_COUNT_RUNNING, (task.user,)).fetchone()
     if running_count >= max_running:
-        return False
+        raise too_many_checksums(task.user, max_running)
     db.execute(_DELETE_OLDEST, (task.user, MAX_CHECKSUM_TASKS))
     db.execute(
-        "INSERT INTO checksums (id, user, created, state) VALUES (?, ?, ?, ?)",
-        (task.id, task.user, rows.to_number(task.created), task.state.value),
+        """
+        INSERT INTO checksums (id, user, created, state, idempotency_key, body_hash)
+        VALUES (?, ?, ?, ?, ?, ?)
+        """,
+        (task.id, task.user, rows.to_number(task.created), task.state.value, key, body_hash),
     )
     db.executemany(
         "INSERT INTO checksum_files (task_id, number, result) VALUES (?, ?, ?)",
         ((task.id, number, result) for number, result in enumerate(results)),
     )
-    return True
+    return None
 
 
 def get(db: sqlite3.Connection, task_id: str) -> ChecksumTask:

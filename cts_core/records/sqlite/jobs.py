@@ -21,7 +21,7 @@ from cts_core.records.sqlite import containers, events, rows
 from cts_core.records.sqlite.require import require_job
 from cts_core.records.sqlite.rows import StoredOutcome
 from cts_core.records.sqlite.schema import LIVE, UNCLEANED
-from cts_core.records.store import IdempotentJob
+from cts_core.records.store import KeyHolder
 from cts_core.states import TERMINAL, JobState
 
 JOB = """
@@ -75,7 +75,7 @@ class NewJob:
 
 def insert(
     db: sqlite3.Connection, new: NewJob, idempotency: Idempotency | None
-) -> IdempotentJob | None:
+) -> KeyHolder | None:
     """Store a job with its transitions and containers.
 
     Returns the job that already holds the idempotency key, if there is one, and stores nothing. Raises FolderTakenError.
@@ -104,12 +104,12 @@ def insert(
     return None
 
 
-def find_idempotent(db: sqlite3.Connection, user: str, key: str) -> IdempotentJob | None:
+def find_idempotent(db: sqlite3.Connection, user: str, key: str) -> KeyHolder | None:
     """Return the user's job that holds this idempotency key."""
     row = db.execute(
         "SELECT id, body_hash FROM jobs WHERE user = ? AND idempotency_key = ?", (user, key)
     ).fetchone()
-    return IdempotentJob(row["id"], row["body_hash"]) if row else None
+    return KeyHolder(row["id"], row["body_hash"]) if row else None
 
 
 def _row(db: sqlite3.Connection, job_id: str) -> sqlite3.Row:

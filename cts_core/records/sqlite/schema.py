@@ -193,6 +193,15 @@ _TO_8 = (
     """,
 )
 
+_TO_9 = (
+    "ALTER TABLE checksums ADD COLUMN idempotency_key TEXT",
+    "ALTER TABLE checksums ADD COLUMN body_hash TEXT",
+    """
+    CREATE UNIQUE INDEX checksums_by_key ON checksums (user, idempotency_key)
+    WHERE idempotency_key IS NOT NULL
+    """,
+)
+
 _Migration = tuple[Sequence[str], Callable[[sqlite3.Connection], None] | None]
 _MIGRATIONS: Sequence[_Migration] = (
     (_TO_1, None),
@@ -203,6 +212,7 @@ _MIGRATIONS: Sequence[_Migration] = (
     (_TO_6, None),
     (_TO_7, None),
     (_TO_8, None),
+    (_TO_9, None),
 )
 """The migration from each version n to n + 1: statements, and a function for what they cannot compute."""
 VERSION = len(_MIGRATIONS)

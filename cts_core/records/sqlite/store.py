@@ -57,7 +57,7 @@ from cts_core.records.sqlite import (
 from cts_core.records.sqlite.connection import BUSY_SECONDS, Connections
 from cts_core.records.sqlite.require import check_job
 from cts_core.records.sqlite.rows import StoredOutcome
-from cts_core.records.store import ALL_CONTAINERS, IdempotentJob, RecordStore
+from cts_core.records.store import ALL_CONTAINERS, KeyHolder, RecordStore
 from cts_core.states import JobState
 from cts_core.worker.failpoints import failpoint
 
@@ -101,7 +101,7 @@ class SQLiteStore(RecordStore):
         containers: int,
         idempotency: Idempotency | None = None,
         exclusive_output_dir: bool = False,
-    ) -> IdempotentJob | None:
+    ) -> KeyHolder | None:
 
         def prepare() -> jobs.NewJob:
             self._connections.check_room()
@@ -114,7 +114,7 @@ class SQLiteStore(RecordStore):
         return existing
 
     @override
-    async def find_idempotent(self, user: str, key: str) -> IdempotentJob | None:
+    async def find_idempotent(self, user: str, key: str) -> KeyHolder | None:
         return await self._read(lambda db: jobs.find_idempotent(db, user, key))
 
     @override
@@ -391,9 +391,13 @@ class SQLiteStore(RecordStore):
         return await self._read(lambda db: workers.claims(db, job_id))
 
     @override
-    async def add_checksums(self, task: ChecksumTask, *, max_running: int) -> bool:
+    async def add_checksums(
+        self, task: ChecksumTask, *, max_running: int, idempotency: Idempotency | None = None
+    ) -> KeyHolder | None:
         results = await self._run(lambda: [file.model_dump_json() for file in task.files])
-        return await self._write(lambda db: checksums.add(db, task, results, max_running))
+        return await self._write(
+            lambda db: checksums.add(db, task, results, max_running, idempotency)
+        )
 
     @override
     async def get_checksums(self, task_id: str) -> ChecksumTask:

@@ -12,6 +12,8 @@ from pydantic import BaseModel
 
 from cts_jupyter.client.transport import CTSConnectionError, CTSRequestError, Transport
 
+KEY_HEADER = "Idempotency-Key"
+
 
 class Endpoints:
     """A group of endpoints.

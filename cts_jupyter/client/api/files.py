@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, BinaryIO
 
 from cts_core.worker.checksum import Crc64Nvme
 from cts_core.worker.units import CHUNK_SIZE
-from cts_jupyter.client.api.base import Endpoints, drop_none, quote_path
+from cts_jupyter.client.api.base import KEY_HEADER, Endpoints, drop_none, quote_path
 from cts_jupyter.client.models import (
     AllowedPath,
     ChecksumSummary,
@@ -88,13 +89,22 @@ class FileEndpoints(Endpoints):
             page = self.files(prefix, after=page.next)
             yield page
 
-    def request_checksums(self, files: Sequence[Mapping[str, str]]) -> str:
+    def request_checksums(
+        self, files: Sequence[Mapping[str, str]], idempotency_key: str | None = None
+    ) -> str:
         """Have the service compute the checksums of objects in the background, and return the id of the request.
 
-        Each of ``files`` has a ``file``, and an ``etag`` if the object must still be the one with this ETag.
+        Each of ``files`` has a ``file``, and an ``etag`` if the object must still be the one with this ETag. As with
+        :meth:`submit`, the same idempotency key and files give the same request, and one is sent if none is given.
         """
-        body = {"files": [dict(file) for file in files]}
-        return str(self._transport.json("POST", "checksums", json=body)["id"])
+        response = self._transport.json(
+            "POST",
+            "checksums",
+            json={"files": [dict(file) for file in files]},
+            headers={KEY_HEADER: idempotency_key or str(uuid.uuid4())},
+            repeatable=self.supports("POST", "/checksums", KEY_HEADER),
+        )
+        return str(response["id"])
 
     def checksum_requests(self) -> list[ChecksumSummary]:
         """Return the user's latest requests for checksums, newest first."""

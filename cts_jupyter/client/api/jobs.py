@@ -10,7 +10,13 @@ from typing import Any
 from pydantic import BaseModel
 
 from cts_jupyter import formatting
-from cts_jupyter.client.api.base import as_json, drop_none, quote_path, unknown_outcome
+from cts_jupyter.client.api.base import (
+    KEY_HEADER,
+    as_json,
+    drop_none,
+    quote_path,
+    unknown_outcome,
+)
 from cts_jupyter.client.api.logs import LogEndpoints
 from cts_jupyter.client.event_stream import EventStream
 from cts_jupyter.client.models import (
@@ -32,7 +38,6 @@ from cts_jupyter.client.transport import (
     is_unsupported,
 )
 
-_KEY_HEADER = "Idempotency-Key"
 _PAGE = 10_000
 
 
@@ -47,7 +52,7 @@ class JobEndpoints(LogEndpoints):
         Sends an idempotency key of its own if none is given, so that the request can safely be repeated after a broken
         connection. With a service that has no such keys it is not repeated, and the error says that the outcome is unknown.
         """
-        repeatable = self.supports("POST", "/jobs", _KEY_HEADER)
+        repeatable = self.supports("POST", "/jobs", KEY_HEADER)
         return self._submit("jobs", as_json(body), idempotency_key, repeatable=repeatable)
 
     def resubmit(
@@ -84,7 +89,7 @@ class JobEndpoints(LogEndpoints):
                 "POST",
                 path,
                 json=body,
-                headers={_KEY_HEADER: key or str(uuid.uuid4())},
+                headers={KEY_HEADER: key or str(uuid.uuid4())},
                 repeatable=repeatable,
                 read_seconds=SLOW_READ_SECONDS,
             )

@@ -13,6 +13,7 @@ from cts_core.model.checksums import (
 )
 from cts_jupyter.server.http.call import Call
 from cts_jupyter.server.http.route import Access, Route
+from cts_jupyter.server.routes.jobs import IDEMPOTENCY_KEY
 
 
 class ChecksumsPath(BaseModel):
@@ -23,7 +24,8 @@ class ChecksumsPath(BaseModel):
 
 async def request_checksums(call: Call, body: ChecksumRequest) -> ChecksumsRequested:
     """``POST /checksums``."""
-    return ChecksumsRequested(id=await call.engine.checksums.request(call.user, body.files))
+    key = call.headers.get(IDEMPOTENCY_KEY)
+    return ChecksumsRequested(id=await call.engine.checksums.request(call.user, body, key))
 
 
 async def list_checksums(call: Call) -> ChecksumTasks:
@@ -48,7 +50,9 @@ ROUTES = (
         "/checksums",
         request_checksums,
         Access.USER,
-        "Have checksums of many objects computed in the background; /events has the progress",
+        "Have checksums of many objects computed in the background; the same Idempotency-Key and body give the same "
+        "request, and /events has the progress",
+        headers=(IDEMPOTENCY_KEY,),
     ),
     Route("GET", "/checksums", list_checksums, Access.USER, "The caller's requests for checksums"),
     Route("GET", _ONE, get_checksums, Access.USER, "What became of each object of a request"),

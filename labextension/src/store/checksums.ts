@@ -8,6 +8,7 @@ import type {
   FileResult,
 } from "../api/types";
 import { type ServiceError, asServiceError } from "../service/errors";
+import { newKey } from "../service/key";
 import type { IService } from "../service/port";
 import type { ChecksumProgress, EventStream, StreamListener } from "../service/stream";
 import { Observable } from "./observable";
@@ -41,6 +42,8 @@ export class Checksums extends Observable<ChecksumsView> implements StreamListen
   /** By task, which load of all was taken last. */
   private readonly loaded = new Map<string, number>();
   private timer: ReturnType<typeof setInterval> | undefined;
+  /** What was asked for and has no answer, and the key that makes it the same request if it is asked for again. */
+  private request: { text: string; key: string } | null = null;
 
   constructor(
     private readonly service: IService,
@@ -67,13 +70,20 @@ export class Checksums extends Observable<ChecksumsView> implements StreamListen
     };
   }
 
-  /** Has the checksums of files computed, if they are still what they were. */
+  /**
+   * Has the checksums of files computed, if they are still what they were. After a lost answer, the same files are the
+   * same request.
+   */
   async compute(files: readonly Chosen[]): Promise<void> {
     if (!files.length || this.view.isAsking) return;
     this.set({ isAsking: true });
     await this.guard(async () => {
       const wanted = files.map(({ path: file, etag }) => ({ file, ...(etag !== undefined && { etag }) }));
-      const { id } = await this.service.post<ChecksumsRequested>("checksums", { files: wanted });
+      const text = JSON.stringify(wanted);
+      if (this.request?.text !== text) this.request = { text, key: newKey() };
+      const { key } = this.request;
+      const { id } = await this.service.post<ChecksumsRequested>("checksums", { files: wanted }, key);
+      this.request = null;
       await this.load(id);
     });
     this.set({ isAsking: false });

@@ -45,7 +45,7 @@ it("asks for those that are missing, and follows them to their end", async () =>
   expect(service.posted).toEqual([
     {
       path: "checksums",
-      key: undefined,
+      key: expect.any(String) as string,
       body: { files: paths(3).map((file) => ({ file, etag: `e-${file}` })) },
     },
   ]);
@@ -134,6 +134,22 @@ it("makes one request of two clicks", async () => {
   expect(service.posted).toHaveLength(1);
   await checksums.compute(selection.view.missing);
   expect(service.posted).toHaveLength(2);
+});
+
+it("makes one request of what is asked for again after a lost answer", async () => {
+  await watch();
+  service.answers.set("checksums/t", task("running", {}, {}, {}));
+  service.answers.set("POST checksums", new ServiceError(0, "The Jupyter server cannot be reached"));
+  await checksums.compute(selection.view.missing);
+  expect(checksums.view).toMatchObject({ isAsking: false, running: [] });
+  service.answers.set("POST checksums", { id: "t" });
+  await checksums.compute(selection.view.missing);
+  expect(checksums.view.running).toHaveLength(1);
+  await checksums.compute(selection.view.missing);
+  await checksums.compute(selection.view.missing.slice(1));
+  const [lost, again, ...others] = service.posted.map(({ key }) => key);
+  expect(again).toBe(lost);
+  expect(new Set([lost, ...others]).size).toBe(3);
 });
 
 it("goes by the latest of the answers, in whichever order they come", async () => {

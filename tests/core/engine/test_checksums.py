@@ -14,6 +14,7 @@ from cts_core.engine import checksums
 from cts_core.engine.checksums import MAX_RUNNING, MAX_TASKS, TRIES, Checksums, choose
 from cts_core.identity.identity import User
 from cts_core.model.checksums import (
+    ChecksumRequest,
     ChecksumTask,
     ComputationState,
     FileChecksum,
@@ -44,9 +45,14 @@ async def without_checksums(harness: EngineHarness, home: Path, *names: str) -> 
     return [f"data/in/{name}" for name in names]
 
 
-async def request(harness: EngineHarness, paths: Sequence[str], etag: str | None = None) -> str:
-    files = [FileChecksum(file=path, etag=etag) for path in paths]
-    return await harness.engine.checksums.request(harness.user, files)
+def of(paths: Sequence[str], etag: str | None = None) -> ChecksumRequest:
+    return ChecksumRequest(files=[FileChecksum(file=path, etag=etag) for path in paths])
+
+
+async def request(
+    harness: EngineHarness, paths: Sequence[str], etag: str | None = None, key: str | None = None
+) -> str:
+    return await harness.engine.checksums.request(harness.user, of(paths, etag), key)
 
 
 async def ended(harness: EngineHarness, task_id: str) -> ChecksumTask:
@@ -237,6 +243,30 @@ async def test_requests_are_bounded(
     assert await request(harness, paths)
 
 
+async def test_a_key_makes_one_request_of_a_user_also_of_many_at_once(
+    harness: EngineHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = HeldStore(harness, monkeypatch)
+    paths = await without_checksums(harness, tmp_path / "home", "a", "b")
+    service = harness.engine.checksums
+    asked = await asyncio.gather(
+        *(request(harness, paths, key="k") for _ in range(2 * MAX_RUNNING))
+    )
+    (task,) = (await service.list(harness.user)).tasks
+    assert set(asked) == {task.id}
+    for other in (paths[:1], [*paths, paths[0]]):
+        with pytest.raises(
+            errors.IllegalParameterError, match=rf"checksums {task.id}\): use a new"
+        ):
+            await request(harness, other, key="k")
+    with pytest.raises(errors.IllegalParameterError, match="1 to 255 printable"):
+        await request(harness, paths, key="")
+    assert await service.request(BOB, of(paths), "k") != task.id
+    held.may_go_on.set()
+    await ended(harness, task.id)
+    assert await request(harness, paths, key="k") == task.id
+
+
 def second_server(harness: EngineHarness) -> Checksums:
     """Return what computes checksums at another server of the same records and objects."""
     first = harness.engine.checksums
@@ -259,8 +289,7 @@ async def test_servers_share_requests(
     held = HeldStore(harness, monkeypatch)
     paths = await without_checksums(harness, tmp_path / "home", "a")
     first, second = harness.engine.checksums, second_server(harness)
-    files = [FileChecksum(file=paths[0])]
-    asked = [await first.request(User(f"user{n}"), files) for n in range(MAX_TASKS + 1)]
+    asked = [await first.request(User(f"user{n}"), of(paths)) for n in range(MAX_TASKS + 1)]
     (computed,) = await until_held(first, count=MAX_TASKS)
     assert computed == set(asked[:MAX_TASKS])
     await second.start()
@@ -279,7 +308,7 @@ async def test_many_requests_of_a_user_keep_no_other_waiting(
     service = harness.engine.checksums
     mine = [await request(harness, paths[:1]) for _ in range(MAX_RUNNING)]
     await held.until_begun()
-    bobs = await service.request(BOB, [FileChecksum(file=paths[1])])
+    bobs = await service.request(BOB, of(paths[1:]))
     assert await until_held(service, count=2) == [{mine[0], bobs}]
     held.may_go_on.set()
     for task_id in mine:

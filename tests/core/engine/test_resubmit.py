@@ -143,7 +143,7 @@ async def test_key_of_an_earlier_version_gives_its_resubmission(harness: EngineH
     earlier = '{"failed":false,"memory":null,"runtime":null,"output_dir":null}'
     found = await harness.engine._store.find_idempotent("ana", "key")
     assert found is not None
-    assert (found.job_id, found.body_hash) == (
+    assert (found.id, found.body_hash) == (
         again,
         sha256(f"{first} {earlier}".encode()).hexdigest(),
     )
@@ -201,7 +201,7 @@ async def test_idempotency_key_gives_one_resubmission(harness: EngineHarness):
     again = await resubmit(harness, first, "key")
     assert await resubmit(harness, first, "key") == again
     for job_id, changes in ((again, {}), (first, {"memory": "60MB"})):
-        with pytest.raises(errors.IllegalParameterError, match="was used for another submission"):
+        with pytest.raises(errors.IllegalParameterError, match="was used for another request"):
             await resubmit(harness, job_id, "key", **changes)
 
 

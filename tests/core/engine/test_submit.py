@@ -487,7 +487,7 @@ async def test_idempotency_key_gives_one_job_also_concurrently(harness: EngineHa
     ids = await asyncio.gather(*(submit(harness.user, submission(["a"]), "key") for _ in range(10)))
     assert len(set(ids)) == 1
     assert await submit(BOB, submission(["a"]), "key") != ids[0]
-    with pytest.raises(errors.IllegalParameterError, match="used for another submission"):
+    with pytest.raises(errors.IllegalParameterError, match="used for another request"):
         await submit(harness.user, submission(["a"], cpus=2), "key")
     # The key is looked up before the other checks: the same body is answered though its input is gone.
     await harness.engine._objects.delete("data/in/a")

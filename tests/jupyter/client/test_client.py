@@ -285,6 +285,23 @@ async def test_submission_is_retried_with_its_idempotency_key(
     assert [job["id"] for job in jobs] == [job_id]
 
 
+@pytest.mark.slow
+async def test_request_for_checksums_is_retried_with_its_idempotency_key(
+    shaky: CTSClient, cutter: Cutter, server: ServerHarness
+) -> None:
+    await server.upload("data/x", DATA)
+    assert await call(shaky.supports, "POST", "/checksums", "Idempotency-Key")
+    cutter.cut_all()
+    # The request is stored, and the response is lost.
+    cutter.cuts = [30]
+    files = [{"file": "data/x"}]
+    requested = await call(shaky.request_checksums, files)
+    assert [task.id for task in await call(shaky.checksum_requests)] == [requested]
+    first = await call(lambda: shaky.request_checksums(files, idempotency_key="k"))
+    assert await call(lambda: shaky.request_checksums(files, idempotency_key="k")) == first
+    assert first != requested
+
+
 async def test_cancel_is_not_retried(shaky: CTSClient, cutter: Cutter) -> None:
     cutter.cuts = [0]
     with pytest.raises(CTSConnectionError):
@@ -546,6 +563,17 @@ def test_submission_is_not_retried_without_idempotency_keys() -> None:
         with pytest.raises(CTSConnectionError, match="look at your jobs"):
             client.submit(submission())
         assert asked.count("POST /jobs") == 1
+
+
+def test_request_for_checksums_is_not_retried_without_idempotency_keys() -> None:
+    responses = {
+        "GET /openapi.json": (200, {"paths": {"/checksums": {"post": {}}}}),
+        "POST /checksums": (0, None),
+    }
+    with service(responses) as (client, asked):
+        with pytest.raises(CTSConnectionError):
+            client.request_checksums([{"file": "data/x"}])
+        assert asked.count("POST /checksums") == 1
 
 
 def test_unavailable_service_is_not_taken_for_an_old_one() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from cts_core.model.record import JobQuery, JobSort
 from cts_core.model.site import SiteName
-from cts_core.records.sqlite import audit, containers, events, jobs, refdata
+from cts_core.records.sqlite import audit, checksums, containers, events, jobs, refdata
 from cts_core.records.sqlite import listing as sqlite_listing
 from cts_core.records.sqlite.listing import Listing
 from cts_core.records.sqlite.store import SQLiteStore
@@ -59,6 +59,10 @@ def check_lines(found: str) -> None:
         (jobs.ENDED_AMONG, "jobs USING INDEX sqlite_autoindex_jobs_1 (id=?)"),
         (jobs.RESUBMISSIONS, "jobs USING INDEX resubmissions (parent_id=?)"),
         (jobs.FIND_EXCLUSIVE_OUTPUT_DIR, "jobs USING COVERING INDEX sole_folders (sole_folder=?)"),
+        (
+            checksums.KEY_HOLDER,
+            "checksums USING INDEX checksums_by_key (user=? AND idempotency_key=?)",
+        ),
         (jobs.TRANSITIONS, "transitions USING INDEX transitions_of_job (job_id=?)"),
         (events.EVENTS, "transitions USING INDEX recorded_transitions (recorded_at>"),
         (

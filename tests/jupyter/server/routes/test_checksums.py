@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from tests.harness.server import ServerHarness
+from tests.harness.server import IDEMPOTENCY_KEY, ServerHarness
 
 
 async def test_missing_checksums_are_found_and_computed(
@@ -25,8 +25,9 @@ async def test_missing_checksums_are_found_and_computed(
     assert (refused.status_code, refused.json()["error"]["appcode"]) == (400, 30001)
 
     files = [{"file": o["path"], "etag": o["etag"]} for o in found["objects"]]
+    key = {IDEMPOTENCY_KEY: "k"}
     async with server.events() as events:
-        asked = await server.post("/checksums", json={"files": files})
+        asked = await server.post("/checksums", json={"files": files}, headers=key)
         path = f"/checksums/{asked.json()['id']}"
         async with asyncio.timeout(30):
             async for event in events:
@@ -38,6 +39,10 @@ async def test_missing_checksums_are_found_and_computed(
     assert (result["state"], result["crc64nvme"]) == ("done", stored["crc64nvme"])
     (listed,) = (await server.get("/checksums")).json()["tasks"]
     assert (listed["id"], listed["state"]) == (asked.json()["id"], "ended")
+    again = await server.post("/checksums", json={"files": files}, headers=key)
+    assert again.json() == asked.json()
+    other = await server.post("/checksums", json={"files": files * 2}, headers=key)
+    assert (other.status_code, other.json()["error"]["appcode"]) == (400, 30001)
     assert (await server.request("DELETE", path)).status_code == 204
     missing = await server.get("/checksums/none")
     assert (missing.status_code, missing.json()["error"]["appcode"]) == (404, 40080)
