@@ -12,15 +12,11 @@ import httpx
 import pytest
 
 from cts_jupyter.client import CTSClient, event_stream
-from tests.harness.paths import SLEEP_THEN_WRITE
+from tests.harness.hub_jobs import client_of, register, submit
 from tests.harness.remote_kernel import run_in_kernel
 from tests.services.jupyterhub import JupyterHub, UserServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
-
-
-def client_of(server: UserServer) -> CTSClient:
-    return CTSClient(server.cts, lambda: server.token)
 
 
 def wait_until(is_so: Callable[[], bool]) -> None:
@@ -36,28 +32,6 @@ def ana(jupyterhub: JupyterHub) -> UserServer:
     server = jupyterhub.start_server("ana", CTS_PRESET="embedded")
     register(server)
     return server
-
-
-def register(server: UserServer) -> None:
-    """Register the image of ``submit``."""
-    with client_of(server) as client:
-        client.register_image("host/tool", executable=str(SLEEP_THEN_WRITE))
-
-
-def submit(client: CTSClient, folder: Path) -> str:
-    """Submit a job that runs until the file ``end`` is in the folder."""
-    source = folder / "in.txt"
-    source.write_text("genome\n")
-    client.upload(source, "data/in.txt", overwrite=True)
-    return client.submit(
-        {
-            "cluster": "local",
-            "image": "host/tool",
-            "params": {"args": ["until", str(folder / "end"), "/output_files/o.txt"]},
-            "output_dir": f"data/out/{folder.name}/",
-            "input_files": ["data/in.txt"],
-        }
-    )
 
 
 @pytest.fixture

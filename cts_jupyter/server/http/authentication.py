@@ -28,7 +28,7 @@ RESOURCE = "cts"
 """The API's name in the rules of Jupyter's authorizers."""
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _MONITOR = User("monitor", frozenset({Role.MONITOR}))
-_TOKEN = re.compile(r"(token|bearer)\b", re.IGNORECASE)
+_BEARER = re.compile(r"bearer\b", re.IGNORECASE)
 
 
 def check_roles(user: User | None, access: Access) -> None:
@@ -114,8 +114,9 @@ class JupyterAccess:
                 return await identity.identify(Credentials(authorization))
         host_user = await self._host_user()
         by_token = host_user is not None and self._provider.is_token_authenticated(self._handler)
-        if not by_token and authorization is not None and _TOKEN.match(authorization):
-            # A token is sent on purpose, so it takes precedence over a cookie that the browser adds.
+        if not by_token and authorization is not None and _BEARER.match(authorization):
+            # A client sends it on purpose, so it takes precedence over a cookie. A page of Jupyter sends the scheme "token"
+            # with what was valid when it was loaded, and goes on by the cookie of a later login.
             host_user = None
         if host_user is not None:
             await self._authorize(host_user)

@@ -15,6 +15,7 @@ const PARALLEL_REQUESTS = 2;
 const PARALLEL_WAITS = 1;
 /** A difference of clocks that is no more than the time of an answer, in ms. */
 const SAME_CLOCK_MS = 2_000;
+const NOT_RUNNING = "The Jupyter server is not running, or you are signed out: open it in another tab";
 
 async function failure(response: Response): Promise<ServiceError> {
   const fallback = `The service answered ${response.status}`;
@@ -139,6 +140,10 @@ export class ServerService implements IService {
     } catch (error) {
       if (init.signal?.aborted || isAbort(error)) throw new DOMException("", "AbortError");
       throw new ServiceError(0, "The Jupyter server cannot be reached");
+    }
+    if (response.redirected && !response.url.startsWith(this.root.slice(0, -1))) {
+      // What is before the Jupyter server answers in its place: a hub, or a page to sign in.
+      throw new ServiceError(0, NOT_RUNNING);
     }
     const ahead = Date.parse(response.headers.get("date") ?? "") - Date.now();
     if (!Number.isNaN(ahead)) this.clockOffset = Math.abs(ahead) < SAME_CLOCK_MS ? 0 : ahead;

@@ -50,6 +50,22 @@ it("says when no server answers", async () => {
   });
 });
 
+it("does not take the answer of what is before the Jupyter server for the service's", async () => {
+  const redirected = (url: string): Response => {
+    const response = json({}, { status: 200 });
+    Object.defineProperties(response, { redirected: { value: true }, url: { value: url } });
+    return response;
+  };
+  const hub = "https://lab.test/hub/user/ana/cts/jobs";
+  await expect(service(() => Promise.resolve(redirected(hub))).get("jobs")).rejects.toMatchObject({
+    status: 0,
+    message: "The Jupyter server is not running, or you are signed out: open it in another tab",
+    isOffline: true,
+  });
+  const own = "https://lab.test/user/ana/cts";
+  expect(await service(() => Promise.resolve(redirected(own))).get("")).toEqual({});
+});
+
 it("tells a refused token of a service elsewhere from a session that ended", () => {
   expect(new ServiceError(401, "").isSignedOut).toBe(true);
   expect(new ServiceError(401, "", 10000)).toMatchObject({ isSignedOut: false, isOffline: true });

@@ -189,6 +189,17 @@ async def test_bad_token_is_refused_despite_a_good_cookie(
     assert bad.status_code == 401
 
 
+async def test_old_page_goes_on_by_the_cookie_of_a_later_login(
+    server: ServerHarness, browser: httpx.AsyncClient
+) -> None:
+    # Its token is that of a server which has been started anew since.
+    old = {"Authorization": "token of-before"}
+    assert (await browser.get(f"{server.root}/whoami", headers=old)).json()["user"] == "ana"
+    cancel = f"{server.root}/jobs/j/cancel"
+    assert (await browser.put(cancel, headers=old)).status_code == 403
+    assert (await browser.put(cancel, headers=old | xsrf(browser))).status_code == 404
+
+
 async def test_kernel_token_needs_no_xsrf_despite_a_cookie(
     server: ServerHarness, browser: httpx.AsyncClient
 ) -> None:
