@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
+_LEAST = 2
+"""Answers that are waited for in any time."""
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
@@ -23,7 +25,8 @@ async def _repeat(
     parts = urlsplit(url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     try:
-        while time.perf_counter() < until:
+        # However busy the machine is, there are some answers.
+        while time.perf_counter() < until or len(took) < _LEAST:
             start = clock()
             writer.write(head)
             answer = await reader.readuntil(b"\r\n\r\n")

@@ -249,7 +249,7 @@ def overwriting_warning(num_containers: int, params: Parameters) -> str | None:
 
 def plan_container(job: JobInput, image: JobImage, number: int) -> ContainerPlan:
     """Return the plan of one container of a job that ``plan_job`` accepts, in time proportional to its own files."""
-    size, extra = divmod(len(job.files), job.num_containers)
+    size, extra = divmod(len(job.input_files), job.num_containers)
     start = number * size + min(number, extra)
     files = job.files[start : start + size + (number < extra)]
     placed = _place_files(files, job.input_roots or [], job.params.input_mount_point)

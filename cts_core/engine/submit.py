@@ -32,10 +32,12 @@ from cts_core.model.job import (
     DraftCheck,
     JobInput,
     PlannedContainer,
+    S3FileWithDataID,
     Submission,
 )
 from cts_core.model.record import Idempotency, JobRecord, Transition
 from cts_core.model.site import SiteLimits
+from cts_core.model.unvalidated import construct
 from cts_core.mounts import mounts_of
 from cts_core.object_paths import FolderPath, ObjectPath, above
 from cts_core.objects.store import ObjectStore, StoredObject
@@ -277,9 +279,7 @@ class Submissions:
         self, user: User, job: JobInput, problems: Problems
     ) -> Sequence[StoredObject | CTSError]:
         """Return each input as the object store has it, or the error. Asks for none that the user may not read."""
-        paths = await run_sized(
-            _size(job), self._access.check_inputs, user, [f.file for f in job.files]
-        )
+        paths = await run_sized(_size(job), self._access.check_inputs, user, job.input_paths)
         refused = next((path for path in paths if isinstance(path, CTSError)), None)
         if refused is not None and not problems.collects:
             raise refused
@@ -360,22 +360,24 @@ def _check_inputs(
 ) -> tuple[JobInput, list[StoredObject]]:
     """Return the job with its checksums, and its input objects; without its checksums if one has a problem."""
     objects = []
-    for index, (file, result) in enumerate(zip(job.files, results, strict=True)):
+    files = job.files
+    for index, (file, result) in enumerate(zip(files, results, strict=True)):
         with problems.at("input_files", index):
             objects.append(check_input(file.file, result, file.crc64nvme))
     is_whole = len(objects) == len(results)
-    return _with_checksums(job, objects) if is_whole else job, objects
+    return _with_checksums(job, files, objects) if is_whole else job, objects
 
 
-def _with_checksums(job: JobInput, objects: Sequence[StoredObject]) -> JobInput:
-    return job.model_copy(
-        update={
-            "input_files": [
-                file.model_copy(update={"crc64nvme": stored.crc64nvme})
-                for file, stored in zip(job.files, objects, strict=True)
-            ]
-        }
-    )
+def _with_checksums(
+    job: JobInput, files: Sequence[S3FileWithDataID], objects: Sequence[StoredObject]
+) -> JobInput:
+    with_checksums = [
+        construct(
+            S3FileWithDataID, file=file.file, crc64nvme=stored.crc64nvme, data_id=file.data_id
+        )
+        for file, stored in zip(files, objects, strict=True)
+    ]
+    return job.model_copy(update={"input_files": with_checksums})
 
 
 def _to_fields(

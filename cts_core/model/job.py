@@ -159,10 +159,15 @@ class JobInput(JobInputPreview):
         if (
             manifest is not None
             and manifest.manifest_file_format is ManifestFileFormat.DATA_IDS
-            and self.files[0].data_id is None
+            and getattr(self.input_files[0], "data_id", None) is None
         ):
             raise ValueError("A manifest of data IDs requires a data ID for every input file")
         return self
+
+    @property
+    def input_paths(self) -> list[str]:
+        """The paths of the input files."""
+        return [f if isinstance(f, str) else f.file for f in self.input_files]
 
     @property
     def files(self) -> list[S3FileWithDataID]:

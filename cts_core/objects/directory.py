@@ -39,6 +39,8 @@ THREADS = 8
 """Concurrent operations on the disk."""
 _BATCH = 250
 """Objects whose metadata one thread reads in sequence."""
+BATCHES = 2
+"""Batches that are read at once. More threads would take Python's lock from each other, and from the event loop."""
 _PROBE = ".cts-write-probe"
 
 _T = TypeVar("_T")
@@ -69,6 +71,7 @@ class DirectoryStore(ObjectStore):
         self._root = root
         self._disk = disk.Directory(str(root))
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="cts-objects")
+        self._batches = asyncio.Semaphore(BATCHES)
 
     @override
     async def open(self) -> None:
@@ -112,14 +115,13 @@ class DirectoryStore(ObjectStore):
     @override
     async def head(self, paths: Sequence[ObjectPath]) -> list[StoredObject | CTSError]:
 
-        def head_batch(batch: Sequence[str]) -> list[StoredObject | CTSError]:
-            return [self._head(path) for path in batch]
+        async def head_batch(batch: Sequence[str]) -> list[StoredObject | CTSError]:
+            async with self._batches:
+                return await self._submit(lambda: [self._head(path) for path in batch])
 
         # One object takes microseconds: a task for each would take longer.
         batches = [paths[n : n + _BATCH] for n in range(0, len(paths), _BATCH)]
-        results = await asyncio.gather(
-            *(self._submit(functools.partial(head_batch, batch)) for batch in batches)
-        )
+        results = await asyncio.gather(*map(head_batch, batches))
         return [result for batch in results for result in batch]
 
     def _head(self, path: str) -> StoredObject | CTSError:

@@ -45,6 +45,8 @@ PREFIXES = "cts_prefixes"
 """The key in the web application's settings of further paths at which CTS is served."""
 ACTIVITY_SECONDS = 5.0
 """Between looks for live jobs; what stops idle servers waits for minutes."""
+SWITCH_SECONDS = 0.0005
+"""How long a thread that computes may keep Python's lock from the event loop; Python's default is 5 ms, and a request takes the lock several times."""
 _LOGGERS = ("cts_core", "cts_jupyter")
 
 
@@ -78,6 +80,7 @@ class CTSExtension(ExtensionApp):
     _kernel_socket: KernelSocket | None = None
     _activity: asyncio.Task[None] | None = None
     _has_frozen = False
+    _switch_interval = 0.0
 
     def load_overrides(self) -> dict[str, Any]:
         """Return the settings that the Jupyter configuration makes."""
@@ -204,6 +207,8 @@ class CTSExtension(ExtensionApp):
         await core.start()
         self._core = core
         self._freeze_objects()
+        self._switch_interval = sys.getswitchinterval()
+        sys.setswitchinterval(min(SWITCH_SECONDS, self._switch_interval))
         lifecycle.start(core)
         path = url_path_join(serverapp.base_url, "cts")
         if isinstance(core, Engine) and core.identity.uses_host_login:
@@ -297,6 +302,7 @@ class CTSExtension(ExtensionApp):
         if self._core is not None:
             core, self._core = self._core, None
             await core.stop()
+            sys.setswitchinterval(self._switch_interval)
             if self._has_frozen:
                 gc.unfreeze()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,6 +25,7 @@ from pymongo.errors import (
     PyMongoError,
 )
 
+from cts_core.concurrency import run_in_pool
 from cts_core.config.sections import MongoSettings
 from cts_core.errors import ConfigError, RecordTooLargeError, StorageFullError, UnavailableError
 from cts_core.records.errors import records_closed, too_many_waiting
@@ -37,8 +37,6 @@ SMALL = 16 << 10
 """Bytes of documents that are converted in less time than their way to a thread and back takes."""
 POOL = 50
 """The most connections to each server."""
-PARSERS = 2
-"""Threads that convert between documents and records."""
 MAX_WAITING = 10_000
 """Operations that may wait; more are refused."""
 PREPARE_SECONDS = 900.0
@@ -72,10 +70,9 @@ class Collections:
     checksums: AsyncCollection[dict[str, Any]]
     checksum_files: AsyncCollection[RawBSONDocument]
     store: AsyncCollection[dict[str, Any]]
-    threads: ThreadPoolExecutor
 
     @classmethod
-    def of(cls, db: AsyncDatabase[dict[str, Any]], threads: ThreadPoolExecutor) -> Collections:
+    def of(cls, db: AsyncDatabase[dict[str, Any]]) -> Collections:
         """Return the collections of a database."""
         raw = db.with_options(codec_options=_RAW_CODEC)
         return cls(
@@ -90,7 +87,6 @@ class Collections:
             checksums=db["cts_checksums"],
             checksum_files=raw["cts_checksum_files"],
             store=db["cts_store"],
-            threads=threads,
         )
 
     async def now(self) -> datetime:
@@ -109,7 +105,7 @@ class Collections:
         """Return the result of a function that reads or makes documents of about so many bytes; it is called in a thread if they are large."""
         if size <= SMALL:
             return function()
-        return await asyncio.get_running_loop().run_in_executor(self.threads, function)
+        return await run_in_pool(function)
 
 
 class Connection:
@@ -119,7 +115,6 @@ class Connection:
         self._settings = settings
         self._client: AsyncMongoClient[dict[str, Any]] | None = None
         self._collections: Collections | None = None
-        self._threads = ThreadPoolExecutor(PARSERS, thread_name_prefix="cts-records-parser")
         self._waiting = 0
         self._is_idle = asyncio.Event()
 
@@ -131,7 +126,7 @@ class Connection:
             database = self._database(self._client)
             with pymongo.timeout(PREPARE_SECONDS):
                 await prepare(database)
-            self._collections = Collections.of(database, self._threads)
+            self._collections = Collections.of(database)
         except BaseException as e:
             await self.close()
             if isinstance(e, PyMongoError):
@@ -144,7 +139,6 @@ class Connection:
         while self._waiting:
             self._is_idle.clear()
             await self._is_idle.wait()
-        self._threads.shutdown()
         if client is not None:
             await client.close()
 

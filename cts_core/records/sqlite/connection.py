@@ -16,6 +16,7 @@ from cts_core.records.sqlite.disk_reserve import DiskReserve
 from cts_core.records.sqlite.migrate import connect, error_code, is_locked, prepare
 
 READERS = 4
+"""Threads that read a few rows at a time. Reads of many rows have one of their own, so that a job's status does not wait behind a page of jobs."""
 MAX_WAITING = 10_000
 """Operations that may wait; more are refused."""
 MAX_GROUP = 500
@@ -48,6 +49,8 @@ class Connections:
         self._busy_seconds = busy_seconds
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="cts-records-writer")
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="cts-records-reader")
+        # More threads would only take turns holding Python's lock, while they make models of the rows.
+        self._pages = ThreadPoolExecutor(1, thread_name_prefix="cts-records-pages")
         self._writes: deque[_Write] = deque()
         self._writing: sqlite3.Connection | None = None
         self._idle: deque[sqlite3.Connection] = deque()
@@ -79,21 +82,29 @@ class Connections:
     def _close(self) -> None:
         self._writer.shutdown()
         self._readers.shutdown()
+        self._pages.shutdown()
         for db in (self._writing, *self._idle):
             if db is not None:
                 db.close()
 
     async def run(self, function: Callable[[], _T]) -> _T:
         """Run a function that would block the event loop in a thread of the readers."""
-        self._admit()
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._readers, function)
-        finally:
-            self._waiting -= 1
+        return await self._run_in(self._readers, function)
 
     async def read(self, operation: Operation[_T]) -> _T:
-        """Run an operation in a read transaction. Raises UnavailableError."""
-        return await self.run(lambda: self._read(operation))
+        """Run an operation that reads a few rows in a read transaction. Raises UnavailableError."""
+        return await self._run_in(self._readers, lambda: self._read(operation))
+
+    async def read_page(self, operation: Operation[_T]) -> _T:
+        """Run an operation that reads a page of rows, or a whole job, in a read transaction. Raises UnavailableError."""
+        return await self._run_in(self._pages, lambda: self._read(operation))
+
+    async def _run_in(self, threads: ThreadPoolExecutor, function: Callable[[], _T]) -> _T:
+        self._admit()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(threads, function)
+        finally:
+            self._waiting -= 1
 
     def check_room(self) -> None:
         """Raise StorageFullError when the disk has no space for new jobs."""

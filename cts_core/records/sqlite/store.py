@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
-from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from typing_extensions import override
 
 from cts_core.clock import utc_now
+from cts_core.concurrency import run_sized
 from cts_core.model.checksums import (
     ChecksumSummary,
     ChecksumTask,
@@ -61,6 +62,16 @@ from cts_core.records.store import ALL_CONTAINERS, KeyHolder, RecordStore
 from cts_core.states import JobState
 from cts_core.worker.failpoints import failpoint
 
+_Outcome = TypeVar("_Outcome", JobOutcome, ContainerOutcome)
+
+
+async def _serialize(
+    serialize: Callable[[_Outcome], StoredOutcome], outcome: _Outcome | None
+) -> StoredOutcome | None:
+    if outcome is None:
+        return None
+    return await run_sized(len(outcome.outputs or ()), serialize, outcome)
+
 
 class SQLiteStore(RecordStore):
     """The port ``RecordStore`` on SQLite."""
@@ -70,6 +81,7 @@ class SQLiteStore(RecordStore):
         self._connections = Connections(path, busy_seconds=busy_seconds)
         self._run = self._connections.run
         self._read = self._connections.read
+        self._read_page = self._connections.read_page
         self._write = self._connections.write
 
     @override
@@ -102,12 +114,14 @@ class SQLiteStore(RecordStore):
         idempotency: Idempotency | None = None,
         exclusive_output_dir: bool = False,
     ) -> KeyHolder | None:
-
-        def prepare() -> jobs.NewJob:
-            self._connections.check_room()
-            return jobs.NewJob.of(job, containers, exclusive_output_dir=exclusive_output_dir)
-
-        new = await self._run(prepare)
+        await self.check_room()
+        new = await run_sized(
+            job.input_file_count,
+            jobs.NewJob.of,
+            job,
+            containers,
+            exclusive_output_dir=exclusive_output_dir,
+        )
         failpoint("store:before")
         existing = await self._write(lambda db: jobs.insert(db, new, idempotency))
         failpoint("store:after")
@@ -119,7 +133,7 @@ class SQLiteStore(RecordStore):
 
     @override
     async def get_job(self, job_id: str) -> JobRecord:
-        return await self._read(lambda db: jobs.get(db, job_id))
+        return await self._read_page(lambda db: jobs.get(db, job_id))
 
     @override
     async def get_summary(self, job_id: str) -> JobSummary:
@@ -132,11 +146,11 @@ class SQLiteStore(RecordStore):
 
     @override
     async def list_jobs(self, query: JobQuery) -> JobPage:
-        return await self._read(lambda db: listing.page(db, query))
+        return await self._read_page(lambda db: listing.page(db, query))
 
     @override
     async def resubmissions(self, parent_ids: Collection[str], *, limit: int) -> list[JobSummary]:
-        return await self._read(lambda db: jobs.resubmissions(db, parent_ids, limit))
+        return await self._read_page(lambda db: jobs.resubmissions(db, parent_ids, limit))
 
     @override
     async def count_jobs(self, user: str | None = None) -> list[JobCount]:
@@ -144,7 +158,7 @@ class SQLiteStore(RecordStore):
 
     @override
     async def live_jobs(self, site: SiteName | None = None) -> list[JobSummary]:
-        return await self._read(lambda db: jobs.live(db, site))
+        return await self._read_page(lambda db: jobs.live(db, site))
 
     @override
     async def live_containers(self, user: str) -> int:
@@ -205,7 +219,7 @@ class SQLiteStore(RecordStore):
         trans_id: str,
         outcome: JobOutcome | None = None,
     ) -> bool:
-        stored = await self._run(partial(StoredOutcome.of_job, outcome)) if outcome else None
+        stored = await _serialize(StoredOutcome.of_job, outcome)
         return await self._write(
             lambda db: jobs.transition(
                 db, job_id, expected, new, time=time, trans_id=trans_id, outcome=stored
@@ -220,7 +234,7 @@ class SQLiteStore(RecordStore):
     async def containers(
         self, job_id: str, query: ContainerQuery = ALL_CONTAINERS
     ) -> list[ContainerRecord]:
-        return await self._read(lambda db: containers.records(db, job_id, query))
+        return await self._read_page(lambda db: containers.records(db, job_id, query))
 
     @override
     async def container(self, job_id: str, number: int) -> ContainerRecord:
@@ -248,7 +262,7 @@ class SQLiteStore(RecordStore):
         *,
         outcome: ContainerOutcome | None = None,
     ) -> bool:
-        stored = await self._run(partial(StoredOutcome.of_container, outcome)) if outcome else None
+        stored = await _serialize(StoredOutcome.of_container, outcome)
         return await self._write(
             lambda db: containers.transition(
                 db, job_id, number, expected, steps=steps, outcome=stored
@@ -300,7 +314,7 @@ class SQLiteStore(RecordStore):
         job_id: str | None = None,
         limit: int = 1000,
     ) -> list[JobEvent]:
-        return await self._read(lambda db: events.page(db, since, user, job_id, limit))
+        return await self._read_page(lambda db: events.page(db, since, user, job_id, limit))
 
     @override
     async def add_image(self, image: Image) -> None:
@@ -394,14 +408,16 @@ class SQLiteStore(RecordStore):
     async def add_checksums(
         self, task: ChecksumTask, *, max_running: int, idempotency: Idempotency | None = None
     ) -> KeyHolder | None:
-        results = await self._run(lambda: [file.model_dump_json() for file in task.files])
+        results = await run_sized(
+            len(task.files), lambda: [file.model_dump_json() for file in task.files]
+        )
         return await self._write(
             lambda db: checksums.add(db, task, results, max_running, idempotency)
         )
 
     @override
     async def get_checksums(self, task_id: str) -> ChecksumTask:
-        return await self._read(lambda db: checksums.get(db, task_id))
+        return await self._read_page(lambda db: checksums.get(db, task_id))
 
     @override
     async def list_checksums(self, user: str) -> list[ChecksumSummary]:

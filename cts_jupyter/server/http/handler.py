@@ -17,6 +17,7 @@ from tornado.iostream import StreamClosedError
 from tornado.web import stream_request_body
 from typing_extensions import override
 
+from cts_core.concurrency import run_in_pool
 from cts_core.engine.engine import Engine
 from cts_core.errors import AuthenticationError, CTSError, PayloadTooLargeError
 from cts_core.identity.identity import Credentials
@@ -285,14 +286,14 @@ class CTSHandler(BaseHandler):
         )
         if len(self._body) <= QUICK_BODY:
             return parse()
-        return await self._lifecycle.run_in_pool(parse)
+        return await run_in_pool(parse)
 
     async def _send_json(self, content: BaseModel | dict[str, Any], *, nulls: bool) -> None:
         may_compress = not self._headers_written and accepts_gzip(
             self.request.headers.get("Accept-Encoding", "")
         )
         encode = functools.partial(encode_json, content, nulls=nulls, may_compress=may_compress)
-        body, is_gzip = encode() if is_quick(content) else await self._lifecycle.run_in_pool(encode)
+        body, is_gzip = encode() if is_quick(content) else await run_in_pool(encode)
         self.set_header("Content-Type", JSON)
         self.add_header("Vary", "Accept-Encoding")
         if is_gzip:

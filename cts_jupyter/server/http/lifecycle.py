@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from collections.abc import Collection, Sequence
+from typing import Any
 
 from cts_core.engine.engine import Engine
 from cts_jupyter.server.http.call import Core
@@ -17,11 +16,6 @@ SETTING = "cts_lifecycle"
 """The tornado setting that holds the Lifecycle."""
 START_SECONDS = 30.0
 """How long a request waits for an application that is starting."""
-_THREADS = 2
-"""Threads that parse, write and compress JSON."""
-
-_T = TypeVar("_T")
-
 log = logging.getLogger(__name__)
 
 
@@ -39,7 +33,6 @@ class Lifecycle:
         self._requests = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="cts-api")
 
     def start(self, core: Core) -> None:
         """Serve an application that has started."""
@@ -84,7 +77,6 @@ class Lifecycle:
         for transfer in self._transfers:
             transfer.cancel()
         await asyncio.gather(*self._transfers, return_exceptions=True)
-        self._pool.shutdown(wait=False)
 
     @property
     def running(self) -> Core | None:
@@ -102,10 +94,6 @@ class Lifecycle:
         if self._core is None:
             raise NotRunningError(self._failure)
         return self._core
-
-    async def run_in_pool(self, work: Callable[[], _T]) -> _T:
-        """Run a function in a thread, because it would hold up the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     def cancel_on_close(self, transfer: asyncio.Task[Any]) -> None:
         """Register a download, an upload or an event stream to be canceled when the server stops."""

@@ -21,7 +21,7 @@ from cts_core.errors import (
 )
 from cts_core.object_paths import FolderPath
 from cts_core.objects import directory
-from cts_core.objects.directory import THREADS, DirectoryStore
+from cts_core.objects.directory import BATCHES, DirectoryStore
 from cts_core.worker.objects.directory import Directory
 
 
@@ -119,13 +119,13 @@ async def test_the_event_loop_is_not_blocked_and_threads_are_bounded(store, monk
 
     await store.write("data/x", _one(b"x"))
     monkeypatch.setattr(Directory, "head", slow)
-    tasks = [asyncio.create_task(store.head(["data/x"])) for _ in range(3 * THREADS)]
-    while len(running) < THREADS:
+    tasks = [asyncio.create_task(store.head(["data/x"])) for _ in range(3 * BATCHES)]
+    while len(running) < BATCHES:
         await asyncio.sleep(0)
     assert threading.get_ident() not in running
     go_on.set()
     await asyncio.gather(*tasks)
-    assert most == THREADS
+    assert most == BATCHES
 
 
 async def test_a_closed_store_is_unavailable(tmp_path, monkeypatch):

@@ -71,6 +71,13 @@ async def test_objects_of_a_running_server_are_frozen(
     assert gc.get_freeze_count() == 0
 
 
+async def test_threads_give_way_to_the_event_loop_soon_while_it_runs(isolated: Path) -> None:
+    before = sys.getswitchinterval()
+    async with running_server(isolated, {}):
+        assert sys.getswitchinterval() == pytest.approx(extension.SWITCH_SECONDS)
+    assert sys.getswitchinterval() == pytest.approx(before)
+
+
 async def test_objects_frozen_by_others_stay_frozen(isolated: Path, thawed: None) -> None:
     gc.freeze()
     before = gc.get_freeze_count()

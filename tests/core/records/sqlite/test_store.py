@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
@@ -19,7 +20,7 @@ import pytest
 from cts_core.clock import utc_now
 from cts_core.errors import ConfigError, StorageFullError, UnavailableError
 from cts_core.model.record import JobQuery
-from cts_core.records.sqlite import connection, disk_reserve, events, schema
+from cts_core.records.sqlite import connection, disk_reserve, events, listing, schema
 from cts_core.records.sqlite.connection import Connections
 from cts_core.records.sqlite.migrate import connect
 from cts_core.records.sqlite.store import SQLiteStore
@@ -313,6 +314,25 @@ async def test_a_failing_write_does_not_affect_others_of_its_commit(store, path)
         "perlmutter-jaws",
     }
     await connections.close()
+
+
+async def test_a_status_does_not_wait_behind_pages(store, monkeypatch):
+    job_id = await insert(store)
+    go_on = threading.Event()
+    page = listing.page
+
+    def slow(*args):
+        assert go_on.wait(30)
+        return page(*args)
+
+    monkeypatch.setattr(listing, "page", slow)
+    pages = [
+        asyncio.create_task(store.list_jobs(JobQuery())) for _ in range(2 * connection.READERS)
+    ]
+    await asyncio.sleep(0)
+    assert (await store.get_summary(job_id)).id == job_id
+    go_on.set()
+    assert [len((await page).jobs) for page in pages] == [1] * len(pages)
 
 
 async def test_the_number_of_waiting_operations_is_bounded(store, path, monkeypatch):
