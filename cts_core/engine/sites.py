@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-from cts_core.concurrency import run_in_pool
+from cts_core.concurrency import concurrently, run_in_pool
 from cts_core.errors import SiteInactiveError, SiteUnavailableError, UnauthorizedError
 from cts_core.identity.identity import User
 from cts_core.model.record import JobSummary
-from cts_core.model.site import SITE_LIMITS, SiteDescription, SiteLimits, SiteLoad, SiteName, Sites
+from cts_core.model.site import (
+    MAX_QUEUED,
+    SITE_LIMITS,
+    QueuedJob,
+    SiteDescription,
+    SiteLimits,
+    SiteLoad,
+    SiteName,
+    Sites,
+)
 from cts_core.observability.instrument import describe_port
 from cts_core.records.store import RecordStore
 from cts_core.sites.site import Site
 from cts_core.states import TERMINAL, WAITING, JobState
+
+
+@dataclass(frozen=True)
+class _Queue:
+    """The live jobs of a site, oldest first, with the number of their containers in each state."""
+
+    jobs: Mapping[str, JobSummary]
+    counts: Mapping[str, Mapping[str, int]]
+    cpus_free: int | None
 
 
 class SiteDirectory:
@@ -22,6 +41,7 @@ class SiteDirectory:
     def __init__(self, sites: Mapping[SiteName, Site], store: RecordStore) -> None:
         self._sites = sites
         self._store = store
+        self._readings: dict[SiteName, asyncio.Task[_Queue]] = {}
 
     def get(self, site: SiteName) -> Site:
         """Return the site. Raises SiteUnavailableError if it is not configured."""
@@ -78,11 +98,33 @@ class SiteDirectory:
         return known or SiteLimits.of(await self.get(site).describe())
 
     async def load(self, user: User, site: SiteName) -> SiteLoad:
-        """Return what waits and runs at a site, by the records. Raises SiteUnavailableError if it is not configured."""
+        """Return what waits and runs at a site, by the records. Raises SiteUnavailableError if it is not configured.
+
+        All who ask while the records are read are told of that reading.
+        """
         self.get(site)
-        jobs = [j for j in await self._store.live_jobs(site) if j.state is not JobState.CANCELING]
-        counts = await self._store.count_containers([job.id for job in jobs])
-        return await run_in_pool(_load, user.name, site, jobs, counts)
+        if (reading := self._readings.get(site)) is None:
+            reading = self._readings[site] = asyncio.create_task(self._read_queue(site))
+            reading.add_done_callback(lambda _: self._readings.pop(site))
+        queue = await asyncio.shield(reading)
+        load = await run_in_pool(_load, user.name, site, queue)
+        waits = [self.waits_for(queue.jobs[job.job_id]) for job in load.jobs]
+        return load.model_copy(
+            update={
+                "jobs": [
+                    job.model_copy(update={"waits_for": reason})
+                    for job, reason in zip(load.jobs, waits, strict=True)
+                ]
+            }
+        )
+
+    async def _read_queue(self, site: SiteName) -> _Queue:
+        async with concurrently() as start:
+            cpus_free = start(self._sites[site].free_cpus())
+            jobs = await self._store.live_jobs(site)
+            live = {job.id: job for job in jobs if job.state is not JobState.CANCELING}
+            counts = await self._store.count_containers(list(live))
+            return _Queue(live, counts, await cpus_free)
 
     async def set_active(self, user: User, site: SiteName, *, active: bool) -> None:
         """Activate or deactivate a site for new jobs; running jobs go on. Raises UnauthorizedError."""
@@ -92,18 +134,24 @@ class SiteDirectory:
         await self._store.set_site_active(site, active=active)
 
 
-def _load(
-    user: str, site: SiteName, jobs: Sequence[JobSummary], counts: Mapping[str, Mapping[str, int]]
-) -> SiteLoad:
-    """Return the load of a site of its live jobs, oldest first, whose containers are in these states."""
+def _load(user: str, site: SiteName, queue: _Queue) -> SiteLoad:
+    """Return the load of a site of its live jobs."""
     waiting = running = 0
-    ahead = None
-    for job in jobs:
-        states = counts.get(job.id, {})
+    jobs = []
+    for job in queue.jobs.values():
+        states = queue.counts.get(job.id, {})
         waits = sum(count for state, count in states.items() if state in WAITING)
         ended = sum(count for state, count in states.items() if state in TERMINAL)
-        if waits and job.user == user and ahead is None:
-            ahead = waiting
+        if job.user == user:
+            ahead = waiting if waits else None
+            jobs.append(QueuedJob(job_id=job.id, state=job.state, ahead=ahead))
         waiting += waits
         running += sum(states.values()) - waits - ended
-    return SiteLoad(cluster=site, waiting=waiting, running=running, ahead=ahead)
+    return SiteLoad(
+        cluster=site,
+        waiting=waiting,
+        running=running,
+        cpus_free=queue.cpus_free,
+        ahead=next((job.ahead for job in jobs if job.ahead is not None), None),
+        jobs=jobs[:MAX_QUEUED],
+    )

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import SkipJsonSchema
 
 from cts_core.model.base import Record
+from cts_core.states import JobState
 
 
 class SiteName(StrEnum):
@@ -46,6 +47,22 @@ class Sites(BaseModel):
     sites: list[SiteDescription]
 
 
+MAX_QUEUED = 100
+"""The caller's jobs of which a site's load tells one by one."""
+
+
+class QueuedJob(Record):
+    """A live job of the caller's at a site."""
+
+    job_id: str
+    state: JobState
+    """The state in which the rest is true."""
+    ahead: int | SkipJsonSchema[None] = None
+    """Containers that wait in older jobs; absent if none of its own waits."""
+    waits_for: str | SkipJsonSchema[None] = None
+    """What keeps it from going on, in one sentence; absent if nothing is known to."""
+
+
 class SiteLoad(Record):
     """What waits and runs at a site, of all users."""
 
@@ -54,8 +71,12 @@ class SiteLoad(Record):
     """Containers that wait."""
     running: int
     """Containers that run."""
+    cpus_free: int | SkipJsonSchema[None] = None
+    """Cpus that nothing uses now; absent where the site does not tell."""
     ahead: int | SkipJsonSchema[None] = None
     """Those of the waiting ones that are in jobs older than the caller's oldest waiting one; absent if none of the caller's waits."""
+    jobs: list[QueuedJob]
+    """The caller's live jobs, the oldest ones of them if they are many."""
 
 
 @dataclass(frozen=True)

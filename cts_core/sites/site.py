@@ -188,6 +188,10 @@ class Site(Runner, Protocol):
     async def survey(self) -> Survey:
         """Check everything that containers need here. May take some seconds."""
 
+    async def free_cpus(self) -> int | None:
+        """Return the cpus that nothing uses now; None where that is not known. Asked often."""
+        return None
+
     def waits_for(self, job: JobSummary) -> str | None:  # noqa: ARG002 - for sites that know a reason
         """Return in one sentence for its owner why a live job does not go on here, and until when; None if nothing is known.
 

@@ -80,13 +80,24 @@ class Site(Response):
     unavailable_reason: str | None = None
 
 
+class QueuedJob(Response):
+    """A live job of the caller's at a site, and how many containers wait in older ones if some of its own do."""
+
+    job_id: str
+    state: str
+    ahead: int | None = None
+    waits_for: str | None = None
+
+
 class SiteLoad(Response):
     """The containers that wait and run at a site, and those that wait before the caller's oldest waiting job."""
 
     cluster: str
     waiting: int
     running: int
+    cpus_free: int | None = None
     ahead: int | None = None
+    jobs: list[QueuedJob] = []
 
 
 class Image(Response):

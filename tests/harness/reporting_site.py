@@ -95,6 +95,9 @@ class ReportingSite:
     async def survey(self) -> Survey:
         return Survey()
 
+    async def free_cpus(self) -> int | None:
+        return None
+
     def waits_for(self, _: object) -> str | None:
         return self.reason
 

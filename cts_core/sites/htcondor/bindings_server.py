@@ -41,6 +41,8 @@ _TOTALS = {
     "Disk": ("TotalSlotDisk", "DetectedDisk"),
 }
 """The attributes of a node that say what it has when nothing runs there."""
+_IS_NODE = 'SlotType =!= "Dynamic"'
+"""Matches the ads of nodes, and not those of the dynamic slots for running jobs."""
 _WITHIN = "WithinResourceLimits"
 """An attribute of a partitionable node: whether a job fits it. Since HTCondor 25.12 a job's requirements leave out disk."""
 _SHARED_LOGIN_SUFFIX = "@password"
@@ -251,12 +253,16 @@ class PoolConnection:
             **_largest(takers),
         }
 
+    def free_cpus(self, takes: str) -> int:
+        """Return the cpus of nodes that match the constraint ``takes`` which no job has."""
+        free = f'{_IS_NODE} && State == "Unclaimed" && ({takes})'
+        ads = self._collector().query(htcondor2.AdType.Startd, free, ["Cpus"])
+        return sum(int(ad.get("Cpus", 0)) for ad in ads)
+
     def _nodes(self) -> list[Any]:
         """Return the ads of the pool's nodes, without the dynamic slots for running jobs."""
         return list(
-            self._collector().query(
-                htcondor2.AdType.Startd, 'SlotType =!= "Dynamic" && State =!= undefined'
-            )
+            self._collector().query(htcondor2.AdType.Startd, f"{_IS_NODE} && State =!= undefined")
         )
 
 

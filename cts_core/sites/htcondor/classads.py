@@ -210,7 +210,12 @@ def measured(ad: JobAd) -> ContainerOutcome:
 
 
 def hold_message(ad: JobAd) -> str:
-    """Say why HTCondor holds a container, for its owner."""
+    """Say why HTCondor has stopped a container, for its owner."""
+    return f"The container was stopped: {hold_reason(ad).rstrip('.')}."
+
+
+def hold_reason(ad: JobAd) -> str:
+    """Say why HTCondor holds a container, for its owner, as a clause."""
     reason = ad.hold_reason or ""
     match ad.hold_code:
         case HoldCode.INPUT_TRANSFER:
@@ -233,7 +238,7 @@ def hold_message(ad: JobAd) -> str:
             why = "an operator of the pool put it on hold"
         case _:
             why = "its pool put it on hold"
-    return f"The container was stopped: {why.rstrip('.')}."
+    return why
 
 
 def _memory_message(ad: JobAd) -> str:

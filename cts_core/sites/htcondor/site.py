@@ -65,6 +65,8 @@ EXIT_TIMEOUT_SECONDS = 20.0
 _EXIT_POLL_SECONDS = 0.5
 PING_SECONDS = 5.0
 """How long ``describe`` waits for the pool, and how long it relies on an answer."""
+COUNT_SECONDS = 30.0
+"""Between two counts of the pool's free cpus."""
 SUBMIT_SECONDS = 0.02
 """The additional seconds that a submission may take for each container."""
 FIRST_START = timedelta(seconds=3)
@@ -130,6 +132,8 @@ class HTCondorSite(Site):
             node_wait=setup.settings.node_wait_min * 60,
         )
         self._last_ping = float("-inf")
+        self._free_cpus: int | None = None
+        self._last_count = float("-inf")
 
     @override
     async def open(self, on_change: Callable[[str], None]) -> None:
@@ -315,13 +319,36 @@ class HTCondorSite(Site):
         return await self._bindings.call("ad", constraint=constraint) or {}
 
     @override
+    def waits_for(self, job: JobSummary) -> str | None:
+        reason = self._tracker.hold_of(job.id)
+        return reason and f"On hold at the site: {reason}. It is tried again by itself"
+
+    @override
+    async def free_cpus(self) -> int | None:
+        # Whatever calls HTCondor now is worth more than a newer number.
+        is_due = time.monotonic() - self._last_count > COUNT_SECONDS
+        if is_due and not self._bindings.is_busy:
+            self._last_count = time.monotonic()
+            try:
+                self._free_cpus = await self._bindings.call(
+                    "free_cpus", seconds=PING_SECONDS, takes=self._takes
+                )
+            except UnavailableError as e:
+                log.warning("How many cpus of the pool are free is not known: %s", e)
+                self._free_cpus = None
+        return self._free_cpus
+
+    @override
     async def survey(self) -> Survey:
         """May raise UnavailableError."""
+        facts = await self._bindings.call("survey", ours=OURS, takes=self._takes)
+        return make_survey(facts, self._setup.settings.clientgroup)
+
+    @property
+    def _takes(self) -> str:
+        """The constraint that nodes of the client group match."""
         group = self._setup.settings.clientgroup
-        facts = await self._bindings.call(
-            "survey", ours=OURS, takes=for_group(group) if group else "true"
-        )
-        return make_survey(facts, group)
+        return for_group(group) if group else "true"
 
     @override
     async def explain(self, job: JobSummary) -> list[str]:

@@ -33,6 +33,7 @@ from cts_core.sites.htcondor.classads import (
     admin_message,
     gone_message,
     hold_message,
+    hold_reason,
     lost_message,
     measured,
     misfit_admin_message,
@@ -117,6 +118,12 @@ class Tracker:
         self._match_checked: FIFOCache[int, float] = FIFOCache(MAX_REMEMBERED)
         """By cluster, when nodes were last checked for it, by the monotonic clock."""
         self._no_history_until = float("-inf")
+        self._holds: dict[str, str] = {}
+        """By job, why containers of it were on hold in the last cycle that are released again."""
+
+    def hold_of(self, job_id: str) -> str | None:
+        """Return why containers of a job are on hold that go on by themselves; None if none is."""
+        return self._holds.get(job_id)
 
     async def poll(
         self, jobs: Mapping[str, Sequence[JobState]]
@@ -188,6 +195,7 @@ class Tracker:
 
     async def _handle_held(self, cycle: _Cycle) -> None:
         release = []
+        self._holds = {}
         for key, state in cycle.states.items():
             ad = cycle.ads.get(key)
             if ad is None or ad.status != Status.HELD:
@@ -200,6 +208,7 @@ class Tracker:
             if ad.hold_code == HoldCode.INPUT_TRANSFER and is_new and holds <= RELEASES:
                 if ad.seconds_in_status >= Backoff(RELEASE_SECONDS).delay(holds):
                     release.append(ad)
+                self._holds[ad.job_id] = hold_reason(ad)
                 continue
             cycle.add(key, _failed(ad, hold_message(ad)))
         if release:

@@ -198,6 +198,10 @@ class Queue:
                 self._on_lost(container, f"{job.id}/{number}")
                 job.running.remove(number)
 
+    def free_cpus(self) -> int:
+        """Return the cpus that no container had at the last refresh."""
+        return self._cpus - sum(job.cpus * len(job.running) for job in self._jobs.values())
+
     def startable(self) -> Iterator[tuple[LocalJob, int]]:
         """Yield the containers that should get a worker now: those that fit, and were not claimed at the last refresh."""
         free = self._cpus

@@ -338,6 +338,10 @@ class LocalSite(Site):
         )
 
     @override
+    async def free_cpus(self) -> int:
+        return await self._run(self._queue.free_cpus)
+
+    @override
     async def survey(self) -> Survey:
         return Survey(await self.images.survey())
 

@@ -11,6 +11,7 @@ from cts_jupyter import formatting
 from cts_jupyter.client.logs import PlainText
 from cts_jupyter.client.lookups import count_states, find_containers, find_why
 from cts_jupyter.client.models import Container, JobDetails, Why
+from cts_jupyter.client.transport import CTSRequestError
 from cts_jupyter.notebook.card.card import format_progress
 from cts_jupyter.notebook.job import Job
 from cts_jupyter.notebook.reasons import (
@@ -75,6 +76,8 @@ def _lines(
             yield f"{details.waits_for.rstrip('.')}."
         else:
             yield from _site_trouble(session, details.job_input.cluster)
+            if formatting.shown_state(details.state, counts) in formatting.WAITING:
+                yield from _turn(session, details)
     yield from _failures(why)
     for warning in details.warnings:
         yield f"Warning: {warning}"
@@ -89,6 +92,25 @@ def _site_trouble(session: Session, name: str) -> Iterator[str]:
             yield f"{name} cannot be reached: {site.unavailable_reason or 'no reason is known'}."
         elif not site.active:
             yield f"{name} takes no new jobs now; those it has go on."
+
+
+def _turn(session: Session, details: JobDetails) -> Iterator[str]:
+    """Say what waits before a job, where the service tells it."""
+    client, site = session.client, details.job_input.cluster
+    if not client.supports("GET", "/sites/{site}/load"):
+        return
+    try:
+        load = client.site_load(site)
+    except CTSRequestError:
+        # A site that is not there any more has no queue.
+        return
+    ahead = next((job.ahead for job in load.jobs if job.job_id == details.id), None)
+    if ahead is None:
+        return
+    before = f"{formatting.plural(ahead, 'container')} before it" if ahead else "it is next"
+    yield f"Waiting for its turn at {site}: {before}."
+    if load.cpus_free is not None:
+        yield f"Free there now: {formatting.plural(load.cpus_free, 'cpu')}."
 
 
 def _failures(why: Why) -> Iterator[str]:

@@ -518,6 +518,13 @@ export interface Problem {
   hint?: string;
 }
 
+export interface QueuedJob {
+  job_id: string;
+  state: JobState;
+  ahead?: number;
+  waits_for?: string;
+}
+
 export interface Readiness {
   status: ReadyStatus;
   dependencies: Dependency[];
@@ -635,7 +642,9 @@ export interface SiteLoad {
   cluster: Cluster;
   waiting: number;
   running: number;
+  cpus_free?: number;
   ahead?: number;
+  jobs: QueuedJob[];
 }
 
 export interface Sites {

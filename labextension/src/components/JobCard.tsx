@@ -32,7 +32,7 @@ import { Timeline } from "./Timeline";
 import { UsageView } from "./UsageView";
 import { WhyBox } from "./WhyBox";
 import { ContainerTable, LogView, OutputTable } from "./lazy";
-import { useJob, useNow, useStatus, useTranslator } from "./context";
+import { useJob, useNow, useStatus, useTranslator, useWaiting } from "./context";
 
 /** Longer lists of outputs are closed at first. */
 const OPEN_OUTPUTS = 10;
@@ -89,6 +89,7 @@ function Loaded({
   };
   const usage = usageOf(job, containers, tr);
   const state = shownState(job.state, counts);
+  const waiting = useWaiting(store.queue, { ...job, containers: counts }, tr);
   const total = request.num_containers;
   const folder = `${request.output_dir.replace(/\/*$/, "")}/`;
   const message = refused || (error && !error.isOffline ? error.message : "");
@@ -131,6 +132,7 @@ function Loaded({
       ) : (
         <ProgressLine total={total} counts={counts} />
       )}
+      {waiting && <p className="cts-faint">{waiting}</p>}
       {job.state === "error" && (
         <WhyBox reasons={reasons} showLog={showLog}>
           {fix && (

@@ -5,6 +5,7 @@ import { type Grouping, type Item, arrange } from "../rules/groups";
 import { number } from "../rules/words";
 import type { JobStore } from "../store/jobs";
 import type { ListView } from "../store/list";
+import type { Queue } from "../store/queue";
 import type { Reasons } from "../store/reasons";
 import { JobRow } from "./JobRow";
 import { useNow, useTranslator } from "./context";
@@ -162,6 +163,7 @@ export function JobListBox({ store, view, grouping, reasons, open, more, acts }:
                 now={now}
                 showsUser={view.isEverybodys}
                 reasons={reasons}
+                queue={store.queue}
                 open={(id) => {
                   choose(id);
                   open(id);
@@ -185,11 +187,13 @@ interface LineProps {
   now: number;
   showsUser: boolean;
   reasons: Reasons;
+  queue: Queue;
   open: (id: string) => void;
   unfold: (id: string, isOpen: boolean) => void;
 }
 
-function ItemLine({ item, id, isChosen, size, now, showsUser, reasons, open, unfold }: LineProps): ReactNode {
+function ItemLine(props: LineProps): ReactNode {
+  const { item, id, isChosen, size, now, showsUser, reasons, queue, open, unfold } = props;
   if (item.kind === "group") {
     return (
       <div className="cts-group" role="presentation">
@@ -217,6 +221,7 @@ function ItemLine({ item, id, isChosen, size, now, showsUser, reasons, open, unf
         job={item.job}
         showsUser={showsUser}
         reasons={reasons}
+        queue={queue}
         again={item.again}
         isOpen={item.isOpen}
         toggle={() => {

@@ -12,14 +12,16 @@ import {
   number,
   shownState,
 } from "../rules/words";
+import type { Queue } from "../store/queue";
 import type { Reasons } from "../store/reasons";
-import { useReason, useTranslator } from "./context";
+import { useReason, useTranslator, useWaiting } from "./context";
 
 interface Props {
   job: JobPreview;
   /** Whether to say whose job it is. */
   showsUser: boolean;
   reasons: Reasons;
+  queue: Queue;
   /** Its resubmissions, newest first. */
   again: readonly JobPreview[];
   isOpen: boolean;
@@ -30,7 +32,7 @@ interface Props {
 }
 
 /** A job in a list: what, how far, and where. */
-export function JobRow({ job, showsUser, reasons, again, isOpen, toggle, now }: Props): ReactNode {
+export function JobRow({ job, showsUser, reasons, queue, again, isOpen, toggle, now }: Props): ReactNode {
   const tr = useTranslator();
   const { job_input: request, containers: counts = {} } = job;
   const state = shownState(job.state, counts);
@@ -38,6 +40,7 @@ export function JobRow({ job, showsUser, reasons, again, isOpen, toggle, now }: 
   const moods = countMoods(counts);
   const isLive = !hasEnded(job.state);
   const facts = [...(showsUser ? [job.user] : []), formatFacts(job, now, tr)].join(" · ");
+  const waiting = useWaiting(queue, job, tr);
   const hasCounts = isLive && total > 1 && Object.keys(counts).length > 0;
   return (
     <div className="cts-row" data-mood={moodOf(state)}>
@@ -59,6 +62,11 @@ export function JobRow({ job, showsUser, reasons, again, isOpen, toggle, now }: 
       <div className="cts-faint" title={facts}>
         {facts}
       </div>
+      {waiting && (
+        <div className="cts-faint" title={waiting}>
+          {waiting}
+        </div>
+      )}
       {job.state === "error" && <Reason job={job} reasons={reasons} isOwn={!showsUser} />}
       {again.length > 0 && <Again again={again} isOpen={isOpen} toggle={toggle} />}
     </div>

@@ -3,12 +3,14 @@
 import { createContext, useCallback, useContext, useEffect, useState, useSyncExternalStore } from "react";
 
 import { type Translator, english } from "../rules/translator";
+import { hasEnded } from "../rules/words";
 import type { JobPreview } from "../api/types";
 import type { StreamStatus } from "../service/stream";
 import type { DraftStore, DraftView } from "../store/draft";
 import type { JobStore, JobView } from "../store/jobs";
 import type { JobList, ListView } from "../store/list";
 import type { Observable } from "../store/observable";
+import type { Queue } from "../store/queue";
 import type { Reasons } from "../store/reasons";
 
 export const TranslatorContext = createContext<Translator>(english);
@@ -58,6 +60,18 @@ export function useReason(reasons: Reasons, job: JobPreview, tr: Translator): st
     (callback) => reasons.watch(callback),
     () => reasons.of(job, tr),
     [reasons],
+  );
+}
+
+/** What a live job waits for, in words; empty if nothing is known. */
+export function useWaiting(queue: Queue, job: JobPreview, tr: Translator): string {
+  const { state } = job;
+  const site = hasEnded(state) ? null : job.job_input.cluster;
+  return useWatched(
+    // In another state it waits for something else.
+    (callback) => (site === null ? () => undefined : queue.watch(site, callback)),
+    () => queue.of(job, tr),
+    [queue, site, state],
   );
 }
 

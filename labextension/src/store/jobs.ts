@@ -18,6 +18,7 @@ import type {
 } from "../api/types";
 import { decode } from "../rules/bytes";
 import { reasonsOf } from "../rules/reasons";
+import { moveJob } from "../rules/transitions";
 import { type Counts, hasEnded, shownState } from "../rules/words";
 import { ServiceError, asServiceError } from "../service/errors";
 import { newKey } from "../service/key";
@@ -26,6 +27,7 @@ import type { IService } from "../service/port";
 import type { EventStream, Progress, StreamListener, StreamStatus, Transition } from "../service/stream";
 import { everybodysStream } from "../service/stream";
 import { Later } from "./later";
+import { Queue } from "./queue";
 import { Recent } from "./recent";
 
 /** The number of jobs that are kept while nothing shows them. */
@@ -102,11 +104,15 @@ export class JobStore implements StreamListener {
   private readonly followed = new Set<EventStream>();
   private readonly whoami = once(() => this.service.get<WhoAmI>("whoami"));
   private everybodys: EventStream | null = null;
+  /** What live jobs wait for. */
+  readonly queue: Queue;
 
   constructor(
     readonly service: IService,
     readonly stream: EventStream,
-  ) {}
+  ) {
+    this.queue = new Queue(service);
+  }
 
   get status(): StreamStatus {
     return this.stream.status;
@@ -231,9 +237,9 @@ export class JobStore implements StreamListener {
       return;
     }
     if (job.transition_times.some(({ state }) => state === event.state)) return;
-    const { state, time } = event;
+    const { state } = event;
     this.set(event.job_id, entry, {
-      job: { ...job, state, transition_times: [...job.transition_times, { state, time }] },
+      job: moveJob(job, event),
       counts: job.job_input.num_containers === 1 ? { [state]: 1 } : counts,
     });
   }

@@ -3,6 +3,7 @@
 import type { JobPreview, Jobs } from "../api/types";
 import { ALL, type Filter, isKept, toQuery } from "../rules/filter";
 import { updatedAt } from "../rules/groups";
+import { moveJob } from "../rules/transitions";
 import { hasEnded } from "../rules/words";
 import { type ServiceError, asServiceError } from "../service/errors";
 import type { IService, Query } from "../service/port";
@@ -164,11 +165,12 @@ export class JobList extends Observable<ListView> implements StreamListener {
     void this.loadNews();
   }
 
-  onTransition({ job_id: id, state, time }: Transition): void {
+  onTransition(event: Transition): void {
+    const { job_id: id, state } = event;
     const job = this.view.jobs.find((other) => other.id === id);
     const isLive = job && !hasEnded(job.state);
     if (isLive && !job.transition_times.some((step) => step.state === state)) {
-      const changed = { ...job, state, transition_times: [...job.transition_times, { state, time }] };
+      const changed = moveJob(job, event);
       const others = this.view.jobs.filter((other) => other.id !== id);
       this.set({ jobs: isKept(this.view.filter, changed) ? [changed, ...others] : others });
     }

@@ -42,6 +42,19 @@ it("shows a finished job with its outputs", async () => {
   expect(card.queryByRole("button", { name: "Cancel" })).toBeNull();
 });
 
+it("says what a job waits for, as the site tells it, and no more once it has begun", async () => {
+  service.answers.set("jobs/a", preview({ id: "a", state: "created" }));
+  const told = { job_id: "a", state: "created", ahead: 212 };
+  service.answers.set("sites/local/load", { cluster: "local", waiting: 213, running: 9, jobs: [told] });
+  const card = within(await show());
+  const line = "Waiting for its turn at local: 212 containers before it";
+  expect(await card.findByText(line)).toBeTruthy();
+  store.onTransition({ job_id: "a", state: "job_submitted", time: "2026-01-02T03:06:00Z", trans_id: "1" });
+  await waitFor(() => {
+    expect(card.queryByText(line)).toBeNull();
+  });
+});
+
 it("shows why a job failed, and text of users as text", async () => {
   const job = preview({ id: "a", user: EVIL, state: "error", error: EVIL, warnings: [EVIL] });
   job.job_input.image = EVIL;

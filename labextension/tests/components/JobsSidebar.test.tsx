@@ -99,6 +99,22 @@ it("shows jobs, text of users as text, and opens them by keys", async () => {
   expect(document.activeElement).toBe(screen.getByRole("searchbox"));
 });
 
+it("says in a row what a job waits for, and forgets what it waited for in another state", async () => {
+  const turn = preview({ id: "turn", state: "created" });
+  const held = preview({ id: "held", state: "created", waits_for: "On hold at the site: why" });
+  service.answers.set("jobs", { jobs: [turn, held] });
+  const jobs = [{ job_id: "turn", state: "created", ahead: 0 }];
+  service.answers.set("sites/local/load", { cluster: "local", waiting: 1, running: 9, jobs });
+  show();
+  await rows();
+  expect(await screen.findByText("Waiting for its turn at local: it is next")).toBeTruthy();
+  expect(screen.getByText("On hold at the site: why")).toBeTruthy();
+  list.onTransition({ job_id: "held", state: "job_submitted", time: "2026-01-02T03:06:00Z", trans_id: "1" });
+  await waitFor(() => {
+    expect(screen.queryByText("On hold at the site: why")).toBeNull();
+  });
+});
+
 it("tells what ended since the last look, until it is seen", async () => {
   service.answers.set("jobs", { jobs: [preview({ id: "a", state: "complete" })] });
   service.answers.set("PUT jobs/last_look", null);

@@ -226,6 +226,11 @@ async def test_input_that_can_be_fetched_later_runs(harness: HTCondorHarness, mo
         return (await harness.site.runner_status(job, 0)).get("JobStatus") == 5
 
     await harness.until(is_held)
+    monkeypatch.setattr(tracker, "RELEASE_SECONDS", 3600.0)
+    assert harness.site.waits_for(job) is None
+    await harness.ask({job.id: [S.DOWNLOAD_SUBMITTED]})
+    assert (harness.site.waits_for(job) or "").startswith("On hold at the site: the node could not")
+    monkeypatch.setattr(tracker, "RELEASE_SECONDS", 0.0)
     (harness.nodes.folder / "late.tgz").write_bytes(b"")
     (report,) = (await harness.until_ended(job)).values()
     assert "without a word" in (report.outcome.error or "")
@@ -330,12 +335,18 @@ async def test_containers_that_match_no_node(
     await harness.until(are_gone)
 
 
-async def test_full_pool_is_waited_for(harness: HTCondorHarness) -> None:
+async def _has_free(harness: HTCondorHarness, cpus: int) -> bool:
+    return await harness.site.free_cpus() == cpus
+
+
+async def test_full_pool_is_waited_for(harness: HTCondorHarness, monkeypatch) -> None:
     harness.settings["match_wait_min"] = 0.01
     more_than_half = CPUS // 2 + 1
     job = await harness.start(HOLD_ON, cpus=more_than_half)
     await harness.until_running(job)
     waiting = await harness.start("true", cpus=more_than_half)
+    monkeypatch.setattr(site, "COUNT_SECONDS", -1.0)
+    await harness.until(lambda: _has_free(harness, CPUS - more_than_half))
     await asyncio.sleep(1.5)
     for _ in range(3):
         assert not (await harness.ask({waiting.id: [S.DOWNLOAD_SUBMITTED]}))

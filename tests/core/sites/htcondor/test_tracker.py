@@ -144,6 +144,19 @@ async def test_unreachable_collector_hides_no_other_report() -> None:
     assert pool.calls == ["never_matching"]
 
 
+async def test_a_hold_that_goes_on_by_itself_is_told_while_it_lasts() -> None:
+    held = JOB | {"JobStatus": Status.HELD, "HoldReasonCode": HoldCode.INPUT_TRANSFER}
+    pool = PartialPool(held | {"ServerTime": 1, "EnteredCurrentStatus": 1, "NumHolds": 1})
+    tracker = _make_tracker(pool)
+    states = {"j": [JobState.DOWNLOAD_SUBMITTED]}
+    assert await tracker.poll(states) == {}
+    assert tracker.hold_of("j") == "the node could not fetch the program that CTS starts there"
+    assert tracker.hold_of("k") is None
+    pool.queue = [_row(JOB | {"JobStatus": Status.RUNNING})]
+    assert await tracker.poll(states) == {}
+    assert tracker.hold_of("j") is None
+
+
 @pytest.mark.parametrize(("seconds", "is_forced"), [(59, False), (61, True)])
 async def test_superseded_process_on_a_lost_node_is_forced_out(
     *, seconds: int, is_forced: bool

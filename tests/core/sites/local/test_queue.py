@@ -26,8 +26,10 @@ def test_first_come_first_served(harness: QueueHarness) -> None:
     harness.claim("b", 0)
     harness.claim("b", 1)
     assert harness.startable() == []
+    assert harness.queue.free_cpus() == 0
     harness.end("b", 1)
     assert harness.startable() == [("a", 0)]
+    assert harness.queue.free_cpus() == 1
 
 
 def test_container_that_does_not_fit_holds_up_those_behind(harness: QueueHarness) -> None:

@@ -110,7 +110,7 @@ def test_advice_about_an_input_that_changed_before_it_was_fetched(
     )
 
 
-def test_advice_about_live_and_cancelled_jobs(shell, submit):
+def test_advice_about_live_and_cancelled_jobs(shell, submit, service):
     job = submit("wait")
     watch, follow, cancel = (
         shell(f"%cts why {job.id}").splitlines()[-1].partition(": ")[2].split(", ")
@@ -118,6 +118,14 @@ def test_advice_about_live_and_cancelled_jobs(shell, submit):
     # A job that is cancelled before it runs has no logs.
     while "err of" not in str(shell.run(f"%cts logs {job.id} -c 0 --err").value):
         time.sleep(0.05)
+    with service.client() as client:
+        (site,) = [site for site in client.sites() if site.cluster == "local"]
+    second = submit("wait", f"--cpus {site.cpus_per_node}")
+    said = shell(f"%cts why {second.id}")
+    # The records may not know yet that the first one has begun.
+    turn = r"\nWaiting for its turn at local: (it is next|1 container before it)\.\nFree there now: \d+ cpus?\.\n"
+    assert re.search(turn, said), said
+    second.cancel()
     shell(cancel)
     shell(follow)
     assert "Cancelled" in str(shell.run(watch).error).title()
