@@ -98,11 +98,12 @@ class Workers:
         return await self._store.claim_container(container.job_id, container.number, claim)
 
     async def check_claim(self, container: ContainerId, worker: str) -> None:
-        """Raise JobStateError unless the container's claim is this worker's.
+        """Raise JobStateError unless the container's claim is this worker's, and NoSuchContainerError if the job has none of this number.
 
         A run whose node was cut off may go on while the site runs its container again: of the two, only the one that claimed
         it last may report, or have outputs stored.
         """
+        check_number(await self._job(container.job_id), container.number)
         claim = await self._store.find_claim(container.job_id, container.number)
         if claim is None or claim.worker != worker:
             raise JobStateError(
