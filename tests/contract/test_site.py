@@ -18,7 +18,8 @@ from cts_core.states import JobState
 from cts_core.worker.checksum import crc64nvme_text
 from tests.harness.factories import make_image, make_refdata
 from tests.harness.jaws_harness import jaws_harness
-from tests.harness.jaws_site import JAWSWorld, hurry
+from tests.harness.jaws_hurry import hurry
+from tests.harness.jaws_site import JAWSWorld
 from tests.harness.sites import SiteHarness, isolated, local_harness, opened
 from tests.simulators.jaws_sites import jaws_sites
 

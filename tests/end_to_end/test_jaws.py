@@ -11,7 +11,8 @@ from cts_core.model.site import SiteName
 from cts_core.states import JobState
 from cts_core.worker.checksum import crc64nvme_text
 from tests.harness.factories import packed
-from tests.harness.jaws_site import LAWRENCIUM, PERLMUTTER, JAWSServer, JAWSWorld, hurry
+from tests.harness.jaws_hurry import hurry
+from tests.harness.jaws_site import LAWRENCIUM, PERLMUTTER, JAWSServer, JAWSWorld
 from tests.services.s3 import S3Server
 from tests.simulators.jaws_sites import JAWSSites, jaws_sites
 

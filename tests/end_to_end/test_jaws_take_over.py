@@ -23,7 +23,8 @@ from cts_core.states import JobState
 from cts_core.worker.checksum import crc64nvme_text
 from tests.harness.cli import run_cts
 from tests.harness.jaws_harness import JAWSSiteHarness, jaws_harness
-from tests.harness.jaws_site import IMAGE, PERLMUTTER, JAWSWorld, hurry
+from tests.harness.jaws_hurry import hurry
+from tests.harness.jaws_site import IMAGE, PERLMUTTER, JAWSWorld
 from tests.harness.jaws_vectors import LAYOUT, LEFT
 from tests.harness.records import DEPLOYED
 from tests.services.s3 import S3Server

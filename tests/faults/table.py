@@ -3,9 +3,11 @@
     python -m tests.faults.table [--jobs 10] [--outage 6] [--servers 3] [--only WORDS]
     python -m tests.faults.table --pool [--containers 100] [--outage 6] [--only WORDS]
     python -m tests.faults.table --jaws [--only WORDS]
+    python -m tests.faults.table --jaws-servers [--outage 6] [--only WORDS]
 
 Takes about a quarter of an hour on a machine of its own, and the servers of ``tests/services``. With ``--pool`` containers run on
-HTCondor: one job of so many, then as many jobs of one, for each fault. With ``--jaws`` they run at JAWS, in memory.
+HTCondor: one job of so many, then as many jobs of one, for each fault. With ``--jaws`` they run at JAWS, in memory; with ``--jaws-servers`` real
+servers run them there, on simulators of NERSC and JAWS.
 """
 
 from __future__ import annotations
@@ -19,8 +21,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from tests.faults import jaws, pool, shared_home
+from tests.faults import jaws, jaws_servers, pool, shared_home
 from tests.faults.catalog import faults
+from tests.faults.jaws_servers import started_jaws_harness
 from tests.faults.pool import started_pool_harness
 from tests.harness.faults import FaultHarness, Outcome
 from tests.services.proxy import Proxy
@@ -57,6 +60,7 @@ def main() -> int:
         "--containers", type=int, default=100, help="containers of each fault there"
     )
     parser.add_argument("--jaws", action="store_true", help="run containers at JAWS, in memory")
+    parser.add_argument("--jaws-servers", action="store_true", help="the same, by real servers")
     arguments = parser.parse_args()
     if arguments.jaws:
         logging.disable()  # hours of outages are told within seconds
@@ -65,7 +69,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="cts-faults-") as folder:
         Path(folder).chmod(0o755)  # PostgreSQL runs as a user of its own
         with started_stack(Path(folder), kafka_advertises=kafka_proxy.port) as services:
-            trials = _pool_trials if arguments.pool else _local_trials
+            trials = _local_trials
+            if arguments.pool:
+                trials = _pool_trials
+            elif arguments.jaws_servers:
+                trials = _jaws_trials
             return _print_table(trials(services, kafka_proxy, arguments), arguments.only)
 
 
@@ -103,6 +111,14 @@ def _pool_trials(
             for name, fault in pool.faults(arguments.outage):
                 title = f"{jobs} x {containers}: {name}"
                 yield title, partial(harness.run_with, fault, jobs, min(arguments.outage, jobs))
+
+
+def _jaws_trials(
+    services: ServiceStack, kafka_proxy: Proxy, arguments: argparse.Namespace
+) -> Trials:
+    with started_jaws_harness(services, kafka_proxy) as harness:
+        for name, fault in jaws_servers.faults(arguments.outage):
+            yield name, partial(harness.run_with, fault, arguments.jobs, arguments.outage)
 
 
 if __name__ == "__main__":

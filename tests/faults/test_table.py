@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults import pool, shared_home
+from tests.faults import jaws_servers, pool, shared_home
 from tests.faults.catalog import POINTS, faults
+from tests.faults.jaws_servers import JAWSFaultHarness, started_sites
 from tests.faults.pool import PoolFaultHarness
 from tests.harness.faults import FaultHarness
 from tests.services.condor import CondorPool
@@ -68,6 +69,17 @@ def pool_harness(
         yield harness
 
 
+@pytest.fixture(scope="module")
+def jaws_harness(
+    services: ServiceStack, kafka_proxy: Proxy, registry: Registry
+) -> Iterator[JAWSFaultHarness]:
+    with started_sites(services.folder) as sites:
+        with or_skip():
+            made = JAWSFaultHarness(services, kafka=kafka_proxy, sites=sites, registry=registry)
+        with made as harness:
+            yield harness
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -92,6 +104,15 @@ def test_no_container_on_htcondor_is_lost_stuck_or_run_twice(
     pool_harness: PoolFaultHarness, name: str
 ) -> None:
     outcome = pool_harness.run_with(dict(pool.faults(SECONDS))[name], 1, SECONDS)
+    assert outcome.is_clean, outcome
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["servers killed when JAWS has taken a run, NERSC away", "a server frozen during the download"],
+)
+def test_no_run_at_jaws_is_lost_stuck_or_doubled(jaws_harness: JAWSFaultHarness, name: str) -> None:
+    outcome = jaws_harness.run_with(dict(jaws_servers.faults(SECONDS))[name], 3, SECONDS)
     assert outcome.is_clean, outcome
 
 

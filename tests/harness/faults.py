@@ -147,6 +147,8 @@ class FaultHarness:
 
     timeout = TIMEOUT_SECONDS
     """Seconds within which all jobs have to end."""
+    server = CTSProcess
+    """What the servers are."""
 
     def __init__(self, services: ServiceStack, *, kafka: Proxy, servers: int = 2) -> None:
         """``kafka`` is the proxy whose port the broker of ``services`` advertises."""
@@ -172,7 +174,7 @@ class FaultHarness:
         self.clock = Clock(services.folder / f"clock-{self.mongo_proxy.port}")
         """The first server's clock."""
         self.servers = [
-            CTSProcess(
+            self.server(
                 self.folder / f"server-{number}", {**self._environ, **self.settings_of(number)}
             )
             for number in range(servers)

@@ -115,7 +115,7 @@ async def jaws_harness(world: JAWSWorld) -> AsyncIterator[JAWSSiteHarness]:
     await store.open()
 
     def make_site() -> JAWSSite:
-        facility = Facility(world.setup(), task_seconds=0.05, look_seconds=0.3)
+        facility = Facility(world.setup())
         return JAWSSite(PERLMUTTER, facility, records, store)
 
     harness = JAWSSiteHarness(

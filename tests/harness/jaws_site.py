@@ -9,16 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pytest
 from pydantic import SecretStr
 
-from cts_core.backoff import Backoff
 from cts_core.model.record import JobRecord
 from cts_core.model.refdata import ENDED, AdminReferenceData
 from cts_core.model.site import SiteName
 from cts_core.object_paths import FolderPath
 from cts_core.objects.s3.store import S3Store
-from cts_core.sites.jaws import facility, follow, look, refdata, site
 from cts_core.sites.jaws.facility import Facility
 from cts_core.sites.jaws.layout import Machine
 from cts_core.sites.jaws.setup import JAWSSetup
@@ -38,18 +35,6 @@ IMAGE = "ghcr.io/kbase/tool"
 LOG_DIR = FolderPath("logs/cts/")
 COPY = 'cp /input_files/* /output_files/; echo "it ran"'
 """A program that copies its inputs."""
-
-
-def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have everything that is waited for come soon."""
-    monkeypatch.setattr(follow, "ASK_SECONDS", (0.2,))
-    monkeypatch.setattr(site, "RETRY", Backoff(first=0.2, longest=1.0))
-    monkeypatch.setattr(refdata, "RETRY", Backoff(first=0.2, longest=1.0))
-    monkeypatch.setattr(refdata, "ANSWER_SECONDS", 0.2)
-    monkeypatch.setattr(look, "REST_SECONDS", 0.2)
-    monkeypatch.setattr(facility, "_PAUSES", (0.2,))
-    monkeypatch.setattr(facility, "STATUS_SECONDS", 0.3)
-    monkeypatch.setattr(facility, "SITE_SECONDS", 0.3)
 
 
 async def wait_until_available(*sites: Site) -> None:
@@ -96,7 +81,7 @@ class JAWSWorld:
         settings = self.minio.settings()
         objects = S3Store(settings)
         await objects.open()
-        shared = Facility(self.setup(**changes), task_seconds=0.05, look_seconds=0.3)
+        shared = Facility(self.setup(**changes))
         records = RecordsLater()
         sites = [
             JAWSSite(cluster, shared, records, objects) for cluster in clusters or [PERLMUTTER]

@@ -21,7 +21,8 @@ from cts_core.sites.jaws.layout import Attempt, Kind, Machine, Step
 from cts_core.sites.jaws.sfapi import SFAPI, CommandError, PublicSFAPI
 from tests.harness.engine import TIMEOUT_SECONDS
 from tests.harness.jaws_clients import write_key
-from tests.harness.jaws_site import JAWSWorld, hurry
+from tests.harness.jaws_hurry import hurry
+from tests.harness.jaws_site import JAWSWorld
 from tests.harness.jaws_vectors import LAYOUT, LEFT
 from tests.services.s3 import S3Server
 from tests.simulators.jaws_sites import JAWSSites, jaws_sites
@@ -42,7 +43,7 @@ def world(
 
 @asynccontextmanager
 async def _open(world: JAWSWorld, **changes: Any) -> AsyncIterator[Facility]:
-    facility = Facility(world.setup(**changes), task_seconds=0.05)
+    facility = Facility(world.setup(**changes))
     await facility.open()
     try:
         yield facility

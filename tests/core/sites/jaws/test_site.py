@@ -30,7 +30,8 @@ from cts_core.states import TERMINAL, JobState
 from cts_core.worker.checksum import crc64nvme_text
 from tests.harness.engine import TIMEOUT_SECONDS
 from tests.harness.factories import make_job_record, packed
-from tests.harness.jaws_site import COPY, LAWRENCIUM, PERLMUTTER, JAWSWorld, hurry
+from tests.harness.jaws_hurry import hurry
+from tests.harness.jaws_site import COPY, LAWRENCIUM, PERLMUTTER, JAWSWorld
 from tests.harness.jaws_vectors import LAYOUT
 from tests.services.s3 import S3Server
 from tests.simulators.jaws_sites import JAWSSites, jaws_sites
