@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,14 @@ from cts_core.engine.outcome import NON_ZERO_EXIT
 from cts_core.model.site import SiteName
 from cts_core.states import JobState
 from cts_core.worker.checksum import crc64nvme_text
-from tests.harness.factories import packed
+from cts_jupyter.examples import fasta_stats
+from cts_jupyter.examples.example import DATA, examples_folder
+from tests.harness.factories import make_image, packed
 from tests.harness.jaws_hurry import hurry
 from tests.harness.jaws_site import LAWRENCIUM, PERLMUTTER, JAWSServer, JAWSWorld
+from tests.harness.paths import ROOT
 from tests.services.s3 import S3Server
+from tests.simulators.cromwell import Bind, Sandbox
 from tests.simulators.jaws_sites import JAWSSites, jaws_sites
 
 __all__ = ["jaws_sites"]
@@ -26,6 +31,8 @@ while read -r file; do cat "$file" /ref/db.txt; done < "$1" > "/output_files/sum
 [ "$N" != "$FAILS" ] || { echo "no $N" >&2; exit 3; }
 """
 REFERENCE = b"reference\n"
+PYTHON = str(Path(sys.executable).resolve())
+GENOMES = {path.name: path.read_bytes() for path in (examples_folder() / DATA).iterdir()}
 
 
 @pytest.fixture
@@ -35,6 +42,7 @@ def world(
     hurry(monkeypatch)
     minio.empty()
     minio.put({f"data/in/{name}": name.encode() for name in NAMES})
+    minio.put({f"data/in/{name}": content for name, content in GENOMES.items()})
     minio.put({"data/ref/db.tar.gz": packed(**{"db.txt": REFERENCE})})
     return JAWSWorld(jaws_sites, minio, tmp_path)
 
@@ -55,8 +63,30 @@ async def _submit(server: JAWSServer, cluster: SiteName, fails: str, output_dir:
     )
 
 
+async def _submit_quickstart(server: JAWSServer, cluster: SiteName) -> str:
+    """Submit the job of the quickstart, whose tool is an image here."""
+    image = make_image(name="ghcr.io/kbase/fasta-stats", entrypoint=[PYTHON, fasta_stats.__file__])
+    await server.harness.engine._store.add_image(image)
+    table = {
+        "type": "container_number",
+        "container_num_prefix": "/output_files/stats_",
+        "container_num_suffix": ".tsv",
+    }
+    files = {"type": "input_files", "input_files_format": "space_separated_list"}
+    return await server.submit(
+        sorted(GENOMES),
+        cluster=cluster.value,
+        image=f"{image.name}:latest",
+        num_containers=3,
+        params={"args": [table, files]},
+        output_dir="data/out/stats",
+    )
+
+
 @pytest.mark.parametrize("cluster", [PERLMUTTER, LAWRENCIUM], ids=str)
-async def test_job_of_fifty_containers(world: JAWSWorld, cluster: SiteName):
+async def test_quickstart_and_jobs_of_fifty_containers(world: JAWSWorld, cluster: SiteName):
+    programs = [Bind(Path(folder), folder) for folder in (sys.base_prefix, str(ROOT))]
+    world.sites.containers = Sandbox(folders=programs)
     async with world.server(PERLMUTTER, LAWRENCIUM) as server:
         engine, user = server.harness.engine, server.harness.user
         await server.wait_until_available()
@@ -66,9 +96,16 @@ async def test_job_of_fifty_containers(world: JAWSWorld, cluster: SiteName):
         await server.register(SCRIPT, refdata_id=refdata, default_refdata_mount_point="/ref")
         succeeds = await _submit(server, cluster, "none", "data/out/all")
         fails = await _submit(server, cluster, "7", "data/out/some")
+        quickstart = await _submit_quickstart(server, cluster)
+        stats = await server.harness.wait_until_ended(quickstart)
         complete = await server.harness.wait_until_ended(succeeds)
         failed = await server.harness.wait_until_ended(fails)
         codes = await engine.jobs.exit_codes(user, fails)
+    assert stats.state is JobState.COMPLETE, stats.error
+    tables = [world.minio.read(f"data/out/stats/stats_{n}.tsv").decode() for n in range(3)]
+    assert sorted(line.split("\t")[0] for table in tables for line in table.splitlines()[1:]) == (
+        sorted(GENOMES)
+    )
     assert complete.state is JobState.COMPLETE, complete.error
     expected = {}
     for number in range(CONTAINERS):
@@ -86,4 +123,4 @@ async def test_job_of_fifty_containers(world: JAWSWorld, cluster: SiteName):
     assert {run.site for run in world.sites.jaws.runs.values()} == {
         {PERLMUTTER: "kbase", LAWRENCIUM: "jgi"}[cluster]
     }
-    assert len(world.sites.jaws.runs) == 2
+    assert len(world.sites.jaws.runs) == 3

@@ -118,7 +118,6 @@ class JAWSFaultHarness(FaultHarness):
     ) -> None:
         self.sites = sites
         self._registry = registry
-        self._services = services
         entrypoint = ["/bin/bash", "-c", SCRIPT, "program"]
         registry.push_image(IMAGE, "1", entrypoint, layers=[layer()])
         super().__init__(services, kafka=kafka, servers=servers)
@@ -126,7 +125,7 @@ class JAWSFaultHarness(FaultHarness):
 
     @override
     def settings(self) -> dict[str, str]:
-        settings = jaws_settings(self.sites, self._services.s3, self._services.folder)
+        settings = jaws_settings(self.sites, self.services.s3, self.services.folder)
         return {
             **settings_variables(settings),
             "CTS_IMAGES__PLAIN_HTTP": self._registry.host,

@@ -9,11 +9,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
 from cts_core.engine.outcome import NON_ZERO_EXIT
 from cts_core.errors import ResourceUnavailableError, UnavailableError
+from cts_core.identity.identity import User
 from cts_core.model.job import Job
 from cts_core.model.record import JobRecord
 from cts_core.model.refdata import ReferenceDataState
@@ -24,12 +26,12 @@ from cts_core.sites.jaws.look import SeenFolder
 from cts_core.sites.jaws.outages import Availability
 from cts_core.sites.jaws.results import StepEnd
 from cts_core.sites.jaws.sfapi import SFAPI, CommandError, SFAPIError
-from cts_core.sites.jaws.site import WAITS_AT_JAWS, JAWSSite
+from cts_core.sites.jaws.site import MAX_TASKS, WAITS_AT_JAWS, JAWSSite
 from cts_core.sites.jaws.steps import Decision, Next, SeenAttempt
 from cts_core.states import TERMINAL, JobState
 from cts_core.worker.checksum import crc64nvme_text
 from tests.harness.engine import TIMEOUT_SECONDS
-from tests.harness.factories import make_job_record, packed
+from tests.harness.factories import make_image, make_job_record, packed
 from tests.harness.jaws_hurry import hurry
 from tests.harness.jaws_site import COPY, LAWRENCIUM, PERLMUTTER, JAWSWorld
 from tests.harness.jaws_vectors import LAYOUT
@@ -63,7 +65,8 @@ async def test_job_ends_with_checksummed_outputs(world: JAWSWorld):
         assert len(record.nersc_details.download_task_id) == 1
         assert len(record.nersc_details.upload_task_id or ()) == 1
         (site,) = server.sites
-        assert (await site.runner_status(record, 0))["status"] == "done"
+        told = await server.harness.engine.admin.runner_status(job_id, 0)
+        assert (told["id"], told["status"]) == (int(run_id), "done")
         nersc = world.sites.nersc
         folders = [
             nersc.place(LAYOUT.job(job_id)),
@@ -321,6 +324,19 @@ async def test_bug_in_a_step_is_tried_again_later_and_later(caplog: pytest.LogCa
     site.error = None
     await site._carry_out(site._follow(job), decision, SeenFolder())
     assert site._failing.is_due(job.id)
+
+
+async def test_owner_is_told_before_what_jaws_does_with_many_containers():
+    site = Alone()
+    facility: Any = site.facility
+    facility.current = AsyncMock(return_value=(Availability(), ["NERSC is down on Tuesday"]))
+    image = make_image(name="ghcr.io/kbase/tool").for_job()
+    for count, told in ((MAX_TASKS, []), (MAX_TASKS + 1, ["at most 300 containers"])):
+        job = make_job_record(files=count, num_containers=count).job_input
+        *limits, outage = await site.preflight(User("ana"), job, image)
+        assert outage == "NERSC is down on Tuesday"
+        assert len(limits) == len(told)
+        assert all(part in line for part, line in zip(told, limits, strict=True))
 
 
 async def _end_stop(site: Alone) -> None:
