@@ -178,7 +178,11 @@ async def test_sites_are_prepared_once_everything_is_right(world: JAWSWorld):
             facility.client()
         with pytest.raises(UnavailableError):
             facility.layout  # noqa: B018 - it raises
-        nersc.is_client_expired = False
+        nersc.is_client_expired, nersc.user = False, "somebody"
+        await _until(
+            facility, f"the client {nersc.client_id} is of somebody, and not of cdm_ts (jaws.user)"
+        )
+        nersc.user = "cdm_ts"
         await _until(facility, "the token of JAWS (jaws.token) is of somebody, and not of cdm_ts")
         assert facility.client().client_id == nersc.client_id
         jaws.user = "cdm_ts"
@@ -236,6 +240,10 @@ async def test_renewed_key_is_taken_once_it_works(world: JAWSWorld):
         assert facility.client().client_id == first
         nersc.renew_client("newclient")
         write_key(nersc, key)
+        nersc.user = "somebody"
+        await facility.renew_client()
+        assert facility.client().client_id == first
+        nersc.user = "cdm_ts"
         await facility.renew_client()
         assert facility.client().client_id == "newclient"
         assert (

@@ -123,6 +123,7 @@ def test_checksums_are_outputs_of_their_containers():
         f"cts-data/{file['fields']['key']}": file["fields"]["x-amz-checksum-crc64nvme"]
         for file in after["upload_manifest.json"]["file-transfers"]["files"]
     }
+    assert sorted(uploaded) == sorted(LEFT["objects"])
     outputs = [output for outcome in outcomes for output in outcome.outputs or ()]
     # Contrary to the deployed service, ours has no object whose path has a quote in it.
     quoted = {path for path in uploaded if "'" in path}
