@@ -166,7 +166,7 @@ def test_sidebar_is_accessible_and_keeps_within_its_width(lab, sidebar, page, th
 
 
 @pytest.mark.usefixtures("own_page")
-def test_offline_says_so_and_keeps_its_rows(lab, sidebar, page, shot):
+def test_offline_and_signed_out_it_says_so_and_keeps_its_rows(lab, sidebar, page, shot):
     submit(lab, "before-offline")
     shown = sidebar()
     expect(rows(shown).first).to_be_visible(timeout=LONG)
@@ -175,7 +175,14 @@ def test_offline_says_so_and_keeps_its_rows(lab, sidebar, page, shot):
     expect(shown.locator(".cts-banner")).to_contain_text("What you see is from", timeout=LONG)
     expect(rows(shown).first).to_be_visible()
     shot("sidebar-offline", shown)
+    # As after the end of the session.
+    page.route("**/cts/**", lambda route: route.fulfill(status=401, json={"message": "Log in"}))
     lab.start()
+    ended = "Your Jupyter session has ended"
+    expect(shown.locator(".cts-banner")).to_contain_text(ended, timeout=LONG)
+    expect(rows(shown).first).to_be_visible()
+    shot("sidebar-signed-out", shown)
+    page.unroute("**/cts/**")
     expect(shown.locator(".cts-stream")).to_have_text("live", timeout=LONG)
 
 

@@ -12,6 +12,7 @@ import type { JobList } from "../store/list";
 import { Reasons } from "../store/reasons";
 import { FilterMenu } from "./FilterMenu";
 import { JobListBox } from "./JobListBox";
+import { SiteLoads } from "./SiteLoads";
 import { StreamLine, formatStatus } from "./StreamLine";
 import { copyText } from "./clipboard";
 import { useList, useTranslator } from "./context";
@@ -132,6 +133,7 @@ export function JobsSidebar({ store, list, grouping, setGrouping, open, newJob, 
         </label>
       )}
       {isEverybodys && status.state === "asking" && <p className="cts-faint">{formatStatus(status, tr)}</p>}
+      {isEverybodys && <SiteLoads queue={store.queue} jobs={view.jobs} />}
       <div className="cts-filters" role="search">
         <input
           ref={box}

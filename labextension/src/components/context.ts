@@ -4,7 +4,7 @@ import { createContext, useCallback, useContext, useEffect, useState, useSyncExt
 
 import { type Translator, english } from "../rules/translator";
 import { hasEnded } from "../rules/words";
-import type { JobPreview } from "../api/types";
+import type { JobPreview, SiteLoad } from "../api/types";
 import type { StreamStatus } from "../service/stream";
 import type { DraftStore, DraftView } from "../store/draft";
 import type { JobStore, JobView } from "../store/jobs";
@@ -72,6 +72,15 @@ export function useWaiting(queue: Queue, job: JobPreview, tr: Translator): strin
     (callback) => (site === null ? () => undefined : queue.watch(site, callback)),
     () => queue.of(job, tr),
     [queue, site, state],
+  );
+}
+
+/** What waits and runs at a site, of everybody; null if it is not known. */
+export function useLoad(queue: Queue, site: string): SiteLoad | null {
+  return useWatched(
+    (callback) => queue.watch(site, callback),
+    () => queue.loadOf(site),
+    [queue, site],
   );
 }
 

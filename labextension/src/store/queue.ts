@@ -14,6 +14,8 @@ const FRESH_MS = 5_000;
 
 interface Site {
   readonly callbacks: Set<() => void>;
+  load: SiteLoad | null;
+  /** The user's own, by their ids. */
   jobs: ReadonlyMap<string, QueuedJob>;
   askedAt: number;
   timer: ReturnType<typeof setInterval> | undefined;
@@ -29,6 +31,7 @@ export class Queue {
   watch(name: string, callback: () => void): () => void {
     const site = this.sites.get(name) ?? {
       callbacks: new Set(),
+      load: null,
       jobs: new Map(),
       askedAt: -Infinity,
       timer: undefined,
@@ -60,17 +63,24 @@ export class Queue {
       : tr.__("Waiting for its turn at %1: it is next", site);
   }
 
+  /** What waits and runs at a site, of everybody; null if it is not known. */
+  loadOf(name: string): SiteLoad | null {
+    return this.sites.get(name)?.load ?? null;
+  }
+
   private async load(name: string, site: Site): Promise<void> {
     site.askedAt = Date.now();
     try {
       if (!(await this.isOffered())) return;
-      const { jobs } = await this.service.get<Partial<SiteLoad>>(`sites/${encodeURIComponent(name)}/load`);
-      site.jobs = new Map((jobs ?? []).map((job) => [job.job_id, job]));
+      site.load = await this.service.get<SiteLoad>(`sites/${encodeURIComponent(name)}/load`);
     } catch (error) {
       asServiceError(error);
-      // How many are before it may not be true any more.
-      site.jobs = new Map();
+      // What was told may not be true any more.
+      site.load = null;
     }
+    // An older service tells nothing of each.
+    const { jobs = [] }: Partial<SiteLoad> = site.load ?? {};
+    site.jobs = new Map(jobs.map((job) => [job.job_id, job]));
     for (const callback of [...site.callbacks]) callback();
   }
 }

@@ -244,6 +244,17 @@ describe("everybody's jobs", () => {
     });
   });
 
+  it("have a line on what waits and runs at each site of live ones", async () => {
+    service.answers.set("whoami", ADMIN);
+    const load = { cluster: "local", waiting: 212, running: 96, cpus_free: 3, jobs: [] };
+    service.answers.set("sites/local/load", load);
+    show();
+    const box = await screen.findByRole("checkbox", { name: "Everybody's jobs" });
+    expect(screen.queryByText(/212 waiting/)).toBeNull();
+    fireEvent.click(box);
+    expect(await screen.findByText("local: 212 waiting, 96 running, 3 cpus free")).toBeTruthy();
+  });
+
   it("say that they are asked for now and then where the service tells no events of theirs", async () => {
     service.answers.set("whoami", ADMIN);
     service.answers.set("", {});
