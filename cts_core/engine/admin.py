@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from cts_core.engine.jobs import cancel_job
+from cts_core.engine.jobs import cancel_job, count_containers
 from cts_core.engine.sites import SiteDirectory
 from cts_core.engine.transitions import check_number
 from cts_core.engine.views import admin_container_view, admin_view, event_of, make_list_view
@@ -52,10 +52,14 @@ class AdminJobs:
         self._outbox = outbox
         self._on_change = on_change
 
-    async def list(self, query: JobQuery) -> JobList:
-        """Return one page of all users' jobs that match."""
+    async def list(self, query: JobQuery, *, containers: bool = False) -> JobList:
+        """Return one page of all users' jobs that match.
+
+        With ``containers``, each job that is not complete with the number of its containers in each state.
+        """
         page = await self._store.list_jobs(query)
-        return await make_list_view(page, query, None, self._sites.waits_for)
+        counts = await count_containers(self._store, page.jobs) if containers else None
+        return await make_list_view(page, query, counts, self._sites.waits_for)
 
     async def counts(self, user: str | None) -> JobCounts:
         """Count the jobs of one user, or of all."""

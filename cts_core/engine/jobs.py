@@ -41,6 +41,14 @@ _CANCEL_TRIES = len(JobState)
 """A job only moves forward, so that it cannot win the race against a cancel more often than this."""
 
 
+async def count_containers(
+    store: RecordStore, jobs: Sequence[JobSummary]
+) -> dict[str, dict[str, int]]:
+    """Return the number of containers in each state of each job that is not complete: those of a complete one are complete."""
+    ids = [job.id for job in jobs if job.state is not JobState.COMPLETE]
+    return await store.count_containers(ids) if ids else {}
+
+
 async def cancel_job(store: RecordStore, job_id: str) -> None:
     """Move a job to ``canceling``. Raises NoSuchJobError also for a job that has ended or is being canceled."""
     for _ in range(_CANCEL_TRIES):
@@ -113,19 +121,14 @@ class Jobs:
     async def preview(self, user: User, job_id: str) -> JobPreview:
         """Return the job without its files, with the number of its containers in each state unless it is complete."""
         job = await self._summary(user, job_id)
-        counts = await self._counts([job])
+        counts = await count_containers(self._store, [job])
         return preview_view(job, counts.get(job_id), self._sites.waits_for)
 
     async def status(self, user: User, job_id: str, *, containers: bool = False) -> JobStatus:
         """Return the job's state and transitions; with ``containers``, the number of containers in each state."""
         job = await self._summary(user, job_id)
-        counts = await self._counts([job]) if containers else {}
+        counts = await count_containers(self._store, [job]) if containers else {}
         return status_view(job, counts.get(job_id), self._sites.waits_for)
-
-    async def _counts(self, jobs: Sequence[JobSummary]) -> dict[str, dict[str, int]]:
-        # Those of a complete job are complete.
-        ids = [job.id for job in jobs if job.state is not JobState.COMPLETE]
-        return await self._store.count_containers(ids) if ids else {}
 
     async def events_from(self, user: User, job_id: str, after: datetime | None) -> datetime:
         """Return where a stream of the job's events begins: at ``after`` or its first transition, never after its last.
@@ -151,7 +154,7 @@ class Jobs:
                 after = seen + _INSTANT
                 mine = dataclasses.replace(mine, after=max(after, query.after or after))
         page = await self._store.list_jobs(mine)
-        counts = await self._counts(page.jobs) if containers else None
+        counts = await count_containers(self._store, page.jobs) if containers else None
         page = dataclasses.replace(page, jobs=[self._marked(job) for job in page.jobs])
         return await make_list_view(page, mine, counts, self._sites.waits_for)
 

@@ -36,6 +36,8 @@ class JobFilters(TypedDict, total=False):
     """Jobs on a page."""
     cursor: str | None
     """``next`` of the page before."""
+    containers: bool | None
+    """Each job that is not complete with the number of its containers in each state."""
 
 
 class OwnFilters(JobFilters, total=False):
@@ -43,8 +45,6 @@ class OwnFilters(JobFilters, total=False):
 
     new: bool | None
     """Only jobs that ended after the read marker, see ``set_last_look``."""
-    containers: bool | None
-    """Each job that is not complete with the number of its containers in each state."""
 
 
 class ListingEndpoints(Endpoints):

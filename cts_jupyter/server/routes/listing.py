@@ -39,7 +39,8 @@ class JobListing(BaseModel):
     """Filters, sort order and page of a listing of jobs.
 
     A job may be in any of several states. ``text`` is searched for in id, image, cluster, output folder, labels and error; ``image`` is a name, with or
-    without tag and digest; ``label`` is ``key=value``, and a job must have each of several.
+    without tag and digest; ``label`` is ``key=value``, and a job must have each of several. ``containers`` adds to each job that is not
+    complete the number of its containers in each state.
     """
 
     cluster: SiteName | None = None
@@ -54,6 +55,7 @@ class JobListing(BaseModel):
     sort: JobSort = JobSort.UPDATED
     order: Order = Order.DESCENDING
     cursor: Annotated[str, StringConstraints(min_length=1, max_length=300)] | None = None
+    containers: bool = False
 
     def to_query(self, user: str | None = None) -> JobQuery:
         """Return the engine's query. Raises ImageNameError and IllegalParameterError."""
@@ -81,13 +83,9 @@ class JobListing(BaseModel):
 
 
 class OwnListing(JobListing):
-    """A listing of the caller's jobs; ``new`` selects those that ended after the read marker.
-
-    ``containers`` adds to each job that is not complete the number of its containers in each state.
-    """
+    """A listing of the caller's jobs; ``new`` selects those that ended after the read marker."""
 
     new: bool = False
-    containers: bool = False
 
 
 class AdminListing(JobListing):
@@ -127,7 +125,9 @@ async def set_last_look(call: Call, body: LastLook) -> None:
 async def admin_list_jobs(call: Call, query: AdminListing) -> Jobs:
     """``GET /admin/jobs``."""
     await _check_user(call, query.user)
-    return await call.engine.admin.list(query.to_query(user=query.user))
+    return await call.engine.admin.list(
+        query.to_query(user=query.user), containers=query.containers
+    )
 
 
 async def admin_count_jobs(call: Call, query: CountQuery) -> JobCounts:

@@ -27,7 +27,7 @@ interface Props {
   reasons: Reasons;
   open: (id: string) => void;
   more: () => void;
-  /** What keys do besides going from row to row: "/", "f" and Escape for the list, the others for a job. */
+  /** What keys do besides going from row to row: "/", "f" and Escape for the list, Space and the others for a job. */
   acts: ListActs;
 }
 
@@ -37,6 +37,10 @@ export interface ListActs {
   cancel?: (job: JobPreview) => void;
   resubmit?: (job: JobPreview) => void;
   copy?: (job: JobPreview) => void;
+  /** Shows a job below the list. */
+  peek: (id: string) => void;
+  /** Ends that; only while one is shown. */
+  unpeek?: () => void;
 }
 
 /** The jobs as rows, of which only those in sight are in the page. */
@@ -89,6 +93,7 @@ export function JobListBox({ store, view, grouping, reasons, open, more, acts }:
     if (index === undefined || !item) return;
     choose(item.key);
     rows.scrollToIndex(index);
+    if (acts.unpeek) acts.peek(item.key);
   };
   const onJob = (key: string, act?: (job: JobPreview) => void): Record<string, () => void> =>
     act && current?.kind === "job"
@@ -124,6 +129,10 @@ export function JobListBox({ store, view, grouping, reasons, open, more, acts }:
       if (current?.kind === "job" && current.again.length) unfold(current.key, true);
     },
     ArrowLeft: fold,
+    ...onJob(" ", ({ id }) => {
+      acts.peek(id);
+    }),
+    ...(acts.unpeek && { Escape: acts.unpeek }),
     "/": acts.search,
     f: acts.filter,
     ...onJob("c", acts.cancel),

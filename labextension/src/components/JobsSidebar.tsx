@@ -11,11 +11,13 @@ import type { JobStore } from "../store/jobs";
 import type { JobList } from "../store/list";
 import { Reasons } from "../store/reasons";
 import { FilterMenu } from "./FilterMenu";
+import { JobCard } from "./JobCard";
 import { JobListBox } from "./JobListBox";
 import { SiteLoads } from "./SiteLoads";
 import { StreamLine, formatStatus } from "./StreamLine";
 import { copyText } from "./clipboard";
 import { useList, useTranslator } from "./context";
+import { onKeys } from "./keys";
 
 /** A list that comes sooner than this shows nothing before it. */
 const PATIENCE_MS = 150;
@@ -23,6 +25,8 @@ const PATIENCE_MS = 150;
 interface Props {
   store: JobStore;
   list: JobList;
+  /** The service's name for people. */
+  service: string;
   grouping: Grouping;
   setGrouping: (grouping: Grouping) => void;
   open: (id: string) => void;
@@ -33,7 +37,16 @@ interface Props {
 }
 
 /** The user's jobs, or everybody's for an admin, as they are now. */
-export function JobsSidebar({ store, list, grouping, setGrouping, open, newJob, learn }: Props): ReactNode {
+export function JobsSidebar({
+  store,
+  list,
+  service,
+  grouping,
+  setGrouping,
+  open,
+  newJob,
+  learn,
+}: Props): ReactNode {
   const tr = useTranslator();
   const view = useList(list);
   const { status, isEverybodys } = view;
@@ -55,6 +68,13 @@ export function JobsSidebar({ store, list, grouping, setGrouping, open, newJob, 
   const [reasons] = useState(() => new Reasons(store.service));
   const [asked, ask] = useState<JobPreview | null>(null);
   const [told, tell] = useState("");
+  const [peeked, peek] = useState<string | null>(null);
+  const sidebar = useRef<HTMLDivElement>(null);
+  const toList = useCallback(() => sidebar.current?.querySelector<HTMLElement>(".cts-list")?.focus(), []);
+  const unpeek = useCallback(() => {
+    peek(null);
+    toList();
+  }, [toList]);
   const more = useCallback(() => void list.more(), [list]);
   const acts = useMemo(
     () => ({
@@ -76,11 +96,13 @@ export function JobsSidebar({ store, list, grouping, setGrouping, open, newJob, 
           if (isCopied) tell(tr.__("Copied the id %1", shortId(job.id)));
         });
       },
+      peek,
+      ...(peeked !== null && { unpeek }),
     }),
-    [newJob, tr, isEverybodys, admin],
+    [newJob, tr, isEverybodys, admin, peeked, unpeek],
   );
   return (
-    <div className="cts-sidebar">
+    <div ref={sidebar} className="cts-sidebar">
       <div className="cts-sidebar-head">
         <h2>CTS</h2>
         <StreamLine status={status} isShort />
@@ -181,7 +203,7 @@ export function JobsSidebar({ store, list, grouping, setGrouping, open, newJob, 
           job={asked}
           close={() => {
             ask(null);
-            box.current?.closest(".cts-sidebar")?.querySelector<HTMLElement>(".cts-list")?.focus();
+            toList();
           }}
         />
       )}
@@ -233,6 +255,16 @@ export function JobsSidebar({ store, list, grouping, setGrouping, open, newJob, 
             </button>
           )}
         </div>
+      )}
+      {peeked !== null && (
+        // Its buttons have the focus; their Escape is heard here.
+        // eslint-disable-next-line jsx-a11y/no-noninteractive-element-interactions
+        <section className="cts-peek" aria-label={tr.__("Peek")} onKeyDown={onKeys({ Escape: unpeek })}>
+          <button type="button" onClick={unpeek}>
+            {tr.__("Close")}
+          </button>
+          <JobCard key={peeked} store={store} id={peeked} service={service} open={open} newJob={newJob} />
+        </section>
       )}
     </div>
   );

@@ -13,6 +13,7 @@ import { formatSize, number } from "../rules/words";
 import { asServiceError, isAbort } from "../service/errors";
 import type { IService } from "../service/port";
 import { useTranslator } from "./context";
+import { onKeys } from "./keys";
 
 interface Props {
   service: IService;
@@ -54,7 +55,14 @@ export function Preview({ service, path, kind, close }: Props): ReactNode {
   }, [service, path, isImage, isPacked]);
   const name = path.slice(path.lastIndexOf("/") + 1);
   return (
-    <div className="cts-request" role="group" aria-label={tr.__("Preview of %1", name)}>
+    // Its button and the parts that scroll have the focus; their Escape is heard here.
+    // eslint-disable-next-line jsx-a11y/no-noninteractive-element-interactions
+    <div
+      className="cts-request"
+      role="group"
+      aria-label={tr.__("Preview of %1", name)}
+      onKeyDown={onKeys({ Escape: close })}
+    >
       <div className="cts-controls">
         <strong>{name}</strong>
         <button type="button" onClick={close}>

@@ -53,6 +53,7 @@ class Sidebar extends ReactWidget {
           <LazySidebar
             store={this.cts.store}
             list={this.list}
+            service={this.cts.name}
             grouping={this.grouping}
             setGrouping={this.setGrouping}
             open={this.cts.open}

@@ -225,10 +225,8 @@ export class JobList extends Observable<ListView> implements StreamListener {
   }
 
   private async ask(query: Query): Promise<Jobs> {
-    const asked = { ...toQuery(this.view.filter), ...query };
-    const page = await (this.view.isEverybodys
-      ? this.service.get<Jobs>("admin/jobs", asked)
-      : this.service.get<Jobs>("jobs", { containers: true, ...asked }));
+    const asked = { containers: true, ...toQuery(this.view.filter), ...query };
+    const page = await this.service.get<Jobs>(this.view.isEverybodys ? "admin/jobs" : "jobs", asked);
     return { ...page, jobs: page.jobs.map(shorten) };
   }
 

@@ -29,6 +29,7 @@ function show(newJob?: (from?: string) => void): void {
     <JobsSidebar
       store={store}
       list={list}
+      service="kbase"
       grouping="none"
       setGrouping={() => undefined}
       open={open}
@@ -45,6 +46,28 @@ it("says that there are no jobs yet", async () => {
   service.answers.set("jobs", { jobs: [] });
   show();
   expect(await screen.findByText("No jobs yet. In a notebook, %%cts submit makes one.")).toBeTruthy();
+});
+
+it("shows a job below the list by Space, and the next one by an arrow, until Escape", async () => {
+  service.answers.set("jobs", { jobs: [preview({ id: "a" }), preview({ id: "b" })] });
+  for (const id of ["a", "b"]) service.answers.set(`jobs/${id}`, preview({ id }));
+  show();
+  const box = await screen.findByRole("listbox");
+  box.focus();
+  for (const key of ["ArrowDown", " "]) fireEvent.keyDown(box, { key });
+  expect(await screen.findByRole("region", { name: "CTS job a" })).toBeTruthy();
+  fireEvent.keyDown(box, { key: "ArrowDown" });
+  const card = await screen.findByRole("region", { name: "CTS job b" });
+  expect(screen.queryByRole("region", { name: "CTS job a" })).toBeNull();
+  expect(open).not.toHaveBeenCalled();
+  within(card).getByRole("button", { name: "More" }).focus();
+  fireEvent.keyDown(document.activeElement ?? card, { key: "Escape" });
+  expect(screen.queryByRole("region", { name: /CTS job/ })).toBeNull();
+  expect(document.activeElement).toBe(box);
+  fireEvent.keyDown(box, { key: " " });
+  expect(await screen.findByRole("region", { name: "CTS job b" })).toBeTruthy();
+  fireEvent.keyDown(box, { key: "Escape" });
+  expect(screen.queryByRole("region", { name: /CTS job/ })).toBeNull();
 });
 
 it("says that none matches, and clears the filters", async () => {

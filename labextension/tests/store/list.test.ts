@@ -135,6 +135,7 @@ it("lists everybody's jobs for an admin, by user, goes by their events, and come
   expect(service.asked.some((path) => path.startsWith("admin/"))).toBe(false);
   list.setEverybodys(true);
   await vi.waitUntil(() => ids().includes("his"));
+  expect(service.asked).toContainEqual(expect.stringMatching(/^admin\/jobs\?containers=true/));
   await vi.waitUntil(() => list.view.status.state === "live");
   expect(service.streams.map(({ path, signal }) => [path, signal.aborted])).toEqual([
     ["events", true],

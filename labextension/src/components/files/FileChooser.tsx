@@ -1,9 +1,11 @@
-import { type ReactNode, useCallback, useEffect, useId, useRef } from "react";
+import { type ReactNode, useCallback, useEffect, useId, useRef, useState } from "react";
 
 import { nameOf, trailOf } from "../../rules/paths";
+import { previewOf } from "../../rules/preview";
 import type { Translator } from "../../rules/translator";
 import { formatCount, formatSize, number, sentence } from "../../rules/words";
 import type { BrowserView, FileBrowser } from "../../store/files";
+import { Preview } from "../Preview";
 import { useTranslator, useView } from "../context";
 import { ChosenList } from "./ChosenList";
 import { FileTree } from "./FileTree";
@@ -20,9 +22,12 @@ export function FileChooser({ files }: { files: FilesModel }): ReactNode {
 }
 
 function Browser({ files }: { files: FilesModel }): ReactNode {
-  const { browser } = files;
+  const { browser, service } = files;
   const tr = useTranslator();
   const view = useView(browser);
+  const [shown, look] = useState<string | null>(null);
+  const kind = shown === null ? null : previewOf(shown);
+  const section = useRef<HTMLElement>(null);
   const box = useRef<HTMLInputElement>(null);
   useEffect(() => {
     void browser.start();
@@ -38,7 +43,7 @@ function Browser({ files }: { files: FilesModel }): ReactNode {
     [browser],
   );
   return (
-    <section className="cts-browser" aria-label={tr.__("Browse")}>
+    <section ref={section} className="cts-browser" aria-label={tr.__("Browse")}>
       <Place view={view} toFolder={toFolder} />
       {view.folder !== "" && <Filter browser={browser} view={view} box={box} />}
       {view.error && (
@@ -55,13 +60,25 @@ function Browser({ files }: { files: FilesModel }): ReactNode {
         </p>
       )}
       {view.rows.length > 0 ? (
-        <FileTree files={files} search={search} toFolder={toFolder} />
+        <FileTree files={files} search={search} toFolder={toFolder} look={look} />
       ) : (
         <p className="cts-rows cts-empty" role="status">
           {view.error ? "" : explainEmpty(view, tr)}
         </p>
       )}
       {view.folder !== "" && <Foot browser={browser} view={view} />}
+      {shown !== null && kind && (
+        <Preview
+          key={shown}
+          service={service}
+          path={shown}
+          kind={kind}
+          close={() => {
+            look(null);
+            section.current?.querySelector<HTMLElement>('[role="tree"] [tabindex="0"]')?.focus();
+          }}
+        />
+      )}
     </section>
   );
 }

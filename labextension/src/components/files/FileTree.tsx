@@ -1,6 +1,7 @@
 import { type KeyboardEvent, type MouseEvent, type ReactNode, useCallback, useRef } from "react";
 
 import { nameOf, parentOf } from "../../rules/paths";
+import { previewOf } from "../../rules/preview";
 import { formatSize, number, sentence } from "../../rules/words";
 import type { Row } from "../../store/files";
 import { useTranslator, useView } from "../context";
@@ -13,12 +14,14 @@ interface Props {
   /** Puts the focus where a pattern is typed. */
   search: () => void;
   toFolder: (folder: string) => void;
+  /** Shows the beginning of a file; of none for null. */
+  look: (path: string | null) => void;
 }
 
 const keyOf = ({ key }: Row): string => key;
 
-/** Folders and files, chosen by click, by key and by range. */
-export function FileTree({ files, search, toFolder }: Props): ReactNode {
+/** Folders and files, chosen by click, by key and by range, and opened by Enter. */
+export function FileTree({ files, search, toFolder, look }: Props): ReactNode {
   const { browser, selection } = files;
   const tr = useTranslator();
   const { rows, folder, scanned, isLoading } = useView(browser);
@@ -51,6 +54,7 @@ export function FileTree({ files, search, toFolder }: Props): ReactNode {
   };
   const enter = (row: Row): void => {
     if (row.kind === "folder") toFolder(row.path);
+    else if (row.kind === "file") look(row.path);
     else toggle(row);
   };
   const onKey = (key: string, row: Row, event: KeyboardEvent): "stay" | number | { to: string } | null => {
@@ -60,6 +64,9 @@ export function FileTree({ files, search, toFolder }: Props): ReactNode {
         return "stay";
       case "Enter":
         enter(row);
+        return "stay";
+      case "Escape":
+        look(null);
         return "stay";
       case "*":
         void browser.chooseAll();
@@ -98,6 +105,7 @@ export function FileTree({ files, search, toFolder }: Props): ReactNode {
     const part = (event.target as HTMLElement).dataset["part"];
     if (row.kind === "folder" && part === "twisty" && folder) browser.toggle(row);
     else if (row.kind === "folder" && part !== "choose") toFolder(row.path);
+    else if (row.kind === "file" && part === "look") look(row.path);
     else toggle(row);
   };
   const onReach = useCallback(
@@ -185,6 +193,11 @@ function TreeRow({ row, tabIndex, files, base, onClick }: RowProps): ReactNode {
         <>
           <span className="cts-box" data-some={isChosen} />
           <span className="cts-name">{base ? row.path.slice(base.length) : nameOf(row.path)}</span>
+          {previewOf(row.path) && (
+            <span className="cts-look" data-part="look" title={tr.__("Look at it (Enter)")}>
+              {tr.__("Look")}
+            </span>
+          )}
           {isChanged && <span className="cts-changed">{tr.__("changed since")}</span>}
           <span className="cts-size">{formatSize(row.file.size)}</span>
           <ChecksumMark checksum={row.file.checksum} computed={marks.get(row.path)} />

@@ -6,6 +6,7 @@ import { Selection } from "../../store/selection";
 
 /** The files of a form: those to choose among, those that are chosen, and their checksums. */
 export interface FilesModel {
+  readonly service: IService;
   readonly browser: FileBrowser;
   readonly selection: Selection;
   readonly checksums: Checksums;
@@ -14,6 +15,7 @@ export interface FilesModel {
 export function makeFiles(service: IService, stream: EventStream): FilesModel {
   const selection = new Selection();
   return {
+    service,
     selection,
     browser: new FileBrowser(service, selection),
     checksums: new Checksums(service, stream, selection),

@@ -86,6 +86,31 @@ it("is used by keys alone, with one tab stop", async () => {
   expect(document.activeElement).toBe(screen.getByRole("searchbox"));
 });
 
+it("opens by Enter, and closes a file by Escape", async () => {
+  show(stored("b/a.txt"), stored("b/c.bin"), stored("b/in/x.txt"));
+  const bytes = new TextEncoder().encode("first line");
+  service.answers.set("files/content", { bytes, isWhole: true, header: () => null });
+  (await item(/^a/)).focus();
+  await press("Enter");
+  expect(await screen.findByText("first line")).toBeTruthy();
+  expect(chosen()).toEqual([]);
+  await press("Escape");
+  expect(screen.queryByRole("group", { name: "Preview of a.txt" })).toBeNull();
+  await press("ArrowDown");
+  await press("Enter");
+  expect(screen.queryByRole("group", { name: /Preview/ })).toBeNull();
+  fireEvent.click(within(await item(/^a/)).getByText("Look"));
+  const preview = await screen.findByRole("group", { name: "Preview of a.txt" });
+  within(preview).getByRole("button", { name: "Close" }).focus();
+  await press("Escape");
+  expect(screen.queryByRole("group", { name: /Preview/ })).toBeNull();
+  expect(document.activeElement?.textContent).toContain("c.bin");
+  await press("End");
+  await press("Enter");
+  expect(await item(/^x.txt/)).toBeTruthy();
+  expect(files.browser.view.folder).toBe("b/in/");
+});
+
 it("chooses all that match a pattern", async () => {
   show(...some(1_500), stored("b/readme.txt"));
   await item(/000001/);

@@ -123,10 +123,12 @@ async def test_containers_are_counted_where_they_are_asked_for(server: ServerHar
     status = (await server.get(f"/jobs/{live}/status?containers=true")).json()
     assert sum(status["containers"].values()) == 1
     assert "containers" not in (await server.get(f"/jobs/{ended}/status?containers=true")).json()
-    listed = {j["id"]: j for j in (await server.get("/jobs?containers=true")).json()["jobs"]}
-    assert sum(listed[live]["containers"].values()) == 1
-    assert "containers" not in listed[ended]
-    assert not any("containers" in j for j in (await server.get("/jobs")).json()["jobs"])
+    for path in ("/admin/jobs", "/jobs"):
+        answer = await server.get(f"{path}?containers=true")
+        listed = {j["id"]: j for j in answer.json()["jobs"]}
+        assert sum(listed[live]["containers"].values()) == 1
+        assert "containers" not in listed[ended]
+        assert not any("containers" in j for j in (await server.get(path)).json()["jobs"])
     preview = (await server.get(f"/jobs/{live}?files=false")).json()
     assert preview.keys() == listed[live].keys()
     assert sum(preview["containers"].values()) == 1
