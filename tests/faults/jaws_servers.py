@@ -66,13 +66,13 @@ def faults(seconds: float) -> Iterator[tuple[str, Fault]]:
         return inject
 
     yield "nothing", Fault(lambda _: None)
-    yield "servers killed when JAWS has taken a run", _at_jaws(killed)
+    yield "servers killed at a submission", _at_jaws(killed)
     for name, system in (
         ("NERSC", lambda harness: harness.sites.nersc),
         ("JAWS", lambda harness: harness.sites.jaws),
     ):
         yield (
-            f"servers killed when JAWS has taken a run, {name} away",
+            f"servers killed at a submission, {name} away",
             _at_jaws(killed_without(system)),
         )
     for step, then in (("download", "submit"), ("checksums", "upload")):

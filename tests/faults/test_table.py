@@ -109,7 +109,7 @@ def test_no_container_on_htcondor_is_lost_stuck_or_run_twice(
 
 @pytest.mark.parametrize(
     "name",
-    ["servers killed when JAWS has taken a run, NERSC away", "a server frozen during the download"],
+    ["servers killed at a submission, NERSC away", "a server frozen during the download"],
 )
 def test_no_run_at_jaws_is_lost_stuck_or_doubled(jaws_harness: JAWSFaultHarness, name: str) -> None:
     outcome = jaws_harness.run_with(dict(jaws_servers.faults(SECONDS))[name], 3, SECONDS)
