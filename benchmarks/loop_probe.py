@@ -2,7 +2,7 @@
 
 Appends one JSON line to the file named by LOOP_PROBE for each window: ``{"name", "p99_ms", "max_ms", "held_ms",
 "gc_ms", "samples"}``. A window opens when the file named by LOOP_PROBE_WINDOW holds a new name and closes when it
-changes again. ``held_ms`` is the most that this process computed between two turns of the loop: unlike a delay it does
+changes again; LOOP_PROBE_TAKEN then has its name. ``held_ms`` is the most that this process computed between two turns of the loop: unlike a delay it does
 not grow while other processes keep the machine busy. ``gc_ms`` is the longest pass of Python's collector.
 In a window whose name begins with ``counting`` a thread counts, as plainly as Python can. With LOOP_PROBE_SITE, the
 only site of CTS is a kbase whose workers report by themselves, without HTCondor.
@@ -79,7 +79,7 @@ class Window:
         )
 
 
-async def _probe(report: Path, window_file: Path) -> None:
+async def _probe(report: Path, window_file: Path, taken: Path) -> None:
     loop = asyncio.get_running_loop()
     window = Window("")
     window.begin()
@@ -99,6 +99,7 @@ async def _probe(report: Path, window_file: Path) -> None:
                 window.end()
                 window = Window(name)
                 window.begin()
+                taken.write_text(name)
 
 
 def _report_for_kbase() -> None:
@@ -111,7 +112,9 @@ def _jupyter_server_extension_points() -> list[dict[str, str]]:
 
 
 def _load_jupyter_server_extension(app: ServerApp) -> None:
-    report, window_file = Path(os.environ["LOOP_PROBE"]), Path(os.environ["LOOP_PROBE_WINDOW"])
+    files = [
+        Path(os.environ[name]) for name in ("LOOP_PROBE", "LOOP_PROBE_WINDOW", "LOOP_PROBE_TAKEN")
+    ]
     if os.environ.get("LOOP_PROBE_SITE"):
         _report_for_kbase()
-    app.io_loop.add_callback(lambda: asyncio.ensure_future(_probe(report, window_file)))
+    app.io_loop.add_callback(lambda: asyncio.ensure_future(_probe(*files)))

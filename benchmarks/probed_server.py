@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,8 @@ from typing import Any
 
 import httpx
 from harness import size
+
+from tests.services.server import free_port
 
 TOKEN = "bench-token"
 START_SECONDS = 120
@@ -44,6 +45,12 @@ class ProbedServer:
 
     def _set_window(self, name: str) -> None:
         (self.root / "window").write_text(name)
+        deadline = time.monotonic() + START_SECONDS
+        taken = self.root / "taken"
+        while not taken.exists() or taken.read_text() != name:
+            if time.monotonic() > deadline:
+                raise SystemExit(f"the probe did not take the window {name!r}")
+            time.sleep(0.01)
         time.sleep(_SETTLE_SECONDS)
 
     def report(self) -> dict[str, dict[str, Any]]:
@@ -62,9 +69,7 @@ class ProbedServer:
 @contextmanager
 def probed_server(root: Path, environ: Mapping[str, str]) -> Iterator[ProbedServer]:
     """Start a server with its files below ``root`` and these environment variables."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
+    port = free_port()
     server = ProbedServer(f"http://127.0.0.1:{port}/cts", root)
     process = subprocess.Popen(
         [
@@ -87,6 +92,7 @@ def probed_server(root: Path, environ: Mapping[str, str]) -> Iterator[ProbedServ
             "CTS_HOME": str(server.home),
             "LOOP_PROBE": str(root / "report"),
             "LOOP_PROBE_WINDOW": str(root / "window"),
+            "LOOP_PROBE_TAKEN": str(root / "taken"),
             **environ,
         },
         stdout=subprocess.DEVNULL,

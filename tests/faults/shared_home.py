@@ -24,7 +24,7 @@ from cts_jupyter.client import CTSClient
 from cts_jupyter.discovery import PARENT_VARIABLE, find_connection
 from tests.harness.faults import TIMEOUT_SECONDS, Outcome
 from tests.harness.paths import COPY_INPUTS
-from tests.services.server import START_SECONDS, MissingError
+from tests.services.server import START_SECONDS, MissingError, free_port
 
 MACHINES = ("one", "two")
 _NAMESPACE = (
@@ -108,7 +108,7 @@ def _main(name: str, folder: Path, count: int) -> None:
 @contextmanager
 def _server(name: str, folder: Path) -> Iterator[None]:
     """Run a server of this machine, with records of its own and its name as the owner's; kill it at the end."""
-    command = [sys.executable, "-m", "jupyter", "cts", "--port=0", "--allow-root"]
+    command = [sys.executable, "-m", "jupyter", "cts", f"--port={free_port()}", "--allow-root"]
     own = [f"--home={folder / name}", f"--owner={name}"]
     with subprocess.Popen([*command, *own], stderr=subprocess.PIPE, text=True) as server:
         os.environ[PARENT_VARIABLE] = str(server.pid)

@@ -150,7 +150,7 @@ async def test_live_jobs_count_as_activity(
 def test_server_extension_is_valid() -> None:
     listed = subprocess.run(
         [sys.executable, "-m", "jupyter", "server", "extension", "list"],
-        capture_output=True, text=True, check=True, timeout=60,
+        capture_output=True, text=True, check=True, timeout=110,
     )  # fmt: skip
     output = listed.stdout + listed.stderr
     lines = [line for line in output.splitlines() if "cts_jupyter" in line]

@@ -32,7 +32,7 @@ from cts_jupyter.server.headless import HeadlessApp
 from cts_jupyter.server.http.handler import CTSHandler
 from tests.harness.paths import COPY_INPUTS
 from tests.harness.server import submission
-from tests.services.server import START_SECONDS
+from tests.services.server import START_SECONDS, free_port
 
 pytestmark = pytest.mark.slow
 
@@ -133,7 +133,7 @@ class Service:
 
     def start(self) -> Connection:
         self.process = subprocess.Popen(
-            [*self.within, sys.executable, "-m", "jupyter", "cts", "--port=0", "--allow-root", f"--home={self.folder / 'home'}"],
+            [*self.within, sys.executable, "-m", "jupyter", "cts", f"--port={free_port()}", "--allow-root", f"--home={self.folder / 'home'}"],
             env=self.environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=self.folder,
         )  # fmt: skip
         deadline = time.monotonic() + START_SECONDS
@@ -374,7 +374,7 @@ def test_process_exits_if_cts_cannot_start(
 ) -> None:
     service.environment.update(variables)
     process = subprocess.run(
-        [sys.executable, "-m", "jupyter", "cts", "--port=0", "--allow-root"],
+        [sys.executable, "-m", "jupyter", "cts", f"--port={free_port()}", "--allow-root"],
         env=service.environment, capture_output=True, text=True, timeout=60, cwd=service.folder, check=False,
     )  # fmt: skip
     assert process.returncode == 1

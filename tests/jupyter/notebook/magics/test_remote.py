@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.harness.server_file import wait_for_server_file
+from tests.services.server import free_port
 
 pytestmark = pytest.mark.slow
 
@@ -27,7 +28,7 @@ def forwarder(service, shell, monkeypatch, tmp_path):
         "CDM_TASK_SERVICE_URL": service.file.url,
         "KBASE_AUTH_TOKEN": service.file.token,
     }
-    command = [sys.executable, "-m", "jupyter", "cts", "--port=0", "--allow-root"]
+    command = [sys.executable, "-m", "jupyter", "cts", f"--port={free_port()}", "--allow-root"]
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
     file = wait_for_server_file(runtime, process, tmp_path / "log")

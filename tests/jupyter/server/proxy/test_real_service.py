@@ -20,6 +20,7 @@ from cts_jupyter.notebook import session
 from tests.harness.http_proxy import recording_proxy
 from tests.harness.server import ServerHarness, running_server, submission
 from tests.harness.upstream import error_message, running_proxy
+from tests.services.server import free_port
 
 pytestmark = pytest.mark.slow
 
@@ -225,7 +226,7 @@ async def test_certificates(
 
 def test_jupyter_cts_runs_the_proxy(isolated: Path) -> None:
     """The URL alone selects the preset; an invalid one is reported and ends the process."""
-    command = [sys.executable, "-m", "jupyter", "cts", "--port=0", "--allow-root"]
+    command = [sys.executable, "-m", "jupyter", "cts", f"--port={free_port()}", "--allow-root"]
     environ = {**os.environ, "CDM_TASK_SERVICE_URL": "https://user:pw@cts.invalid"}
     ran = subprocess.run(
         command, env=environ, capture_output=True, text=True, cwd=isolated, timeout=60, check=False
