@@ -104,6 +104,7 @@ it("moves cells by events, and asks at once for what moved", async () => {
   // The job is shown before its containers are known.
   await card.findByRole("slider", { name: "Container" });
   const [stream] = service.streams;
+  const asked = (): string[] => service.asked.filter((path) => path.includes("/containers?"));
   containers[3] = container(3, "error", FAILED);
   service.asked.length = 0;
   stream?.event("progress", {
@@ -112,12 +113,12 @@ it("moves cells by events, and asks at once for what moved", async () => {
     changed: [[3, "error"]],
   });
   expect(await card.findByText("0 of 5 containers done, 1 failed, 4 running")).toBeTruthy();
-  expect(service.asked).toEqual([]);
+  expect(asked()).toEqual([]);
   await vi.advanceTimersByTimeAsync(2_100);
-  expect(service.asked).toEqual([`jobs/${id}/containers?detail=false&after=2&limit=1`]);
+  expect(asked()).toEqual([`jobs/${id}/containers?detail=false&after=2&limit=1`]);
   // Too many have moved to be named: all are asked for.
   stream?.event("progress", { job_id: id, containers: { complete: 4, error: 1 }, changed: null });
   await vi.advanceTimersByTimeAsync(2_100);
-  expect(service.asked.at(-1)).toBe(`jobs/${id}/containers?detail=false`);
+  expect(asked().at(-1)).toBe(`jobs/${id}/containers?detail=false`);
   vi.useRealTimers();
 });
