@@ -64,6 +64,8 @@ def write_notebook(hub: JupyterHub, server: UserServer, job: str) -> None:
     nbformat.write(new_notebook(cells=cells, metadata=kernel), hub.home(server) / "n.ipynb")
 
 
+# A hub and two starts of a user's server take minutes on a busy machine.
+@pytest.mark.timeout(480)
 def test_card_outlives_the_users_server(jupyterhub: JupyterHub, users_page: Page, tmp_path):
     with or_skip():
         built_labextension()
