@@ -33,7 +33,7 @@ class Context:
     result_name: str | None = None
     """The variable of ``-o``."""
     notes: list[str] = field(default_factory=list)
-    """Notes for the user, which are printed before the result."""
+    """Notes for the user that are not printed yet."""
 
     @cached_property
     def session(self) -> Session:
@@ -88,8 +88,14 @@ class Context:
         return result
 
     def add_note(self, text: str) -> None:
-        """Add a note for the user."""
+        """Add a note for the user, which is printed before the result."""
         self.notes.append(text)
+
+    def print_notes(self) -> None:
+        """Print the notes so far: before a wait, and at the end."""
+        for note in self.notes:
+            print(formatting.printable(note))  # noqa: T201 - notes belong to the cell's output
+        self.notes.clear()
 
 
 def is_path(word: str) -> bool:

@@ -186,7 +186,9 @@ def _watch_list(jobs: Sequence[Job]) -> None:
 
 
 def _run_watch(context: Context, options: argparse.Namespace) -> None:
-    watch_jobs(context.jobs(options.jobs or [LATEST]))
+    jobs = context.jobs(options.jobs or [LATEST])
+    context.print_notes()
+    watch_jobs(jobs)
 
 
 def _configure_cancel(parser: CommandParser) -> None:

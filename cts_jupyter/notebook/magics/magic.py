@@ -17,7 +17,7 @@ from IPython.core.magic import (
 from cts_jupyter.client.resubmit import ResubmitError
 from cts_jupyter.client.transport import CTSClientError
 from cts_jupyter.discovery import NoConnectionError
-from cts_jupyter.formatting import printable, unknown
+from cts_jupyter.formatting import unknown
 from cts_jupyter.notebook.errors import MagicError
 from cts_jupyter.notebook.last_submission import submitting
 from cts_jupyter.notebook.magics import (
@@ -108,8 +108,7 @@ def _run_command(
     except CTSClientError as e:
         raise MagicError(context.describe(e)) from None
     finally:
-        for note in context.notes:
-            print(printable(note))  # noqa: T201 - notes belong to the cell's output
+        context.print_notes()
 
 
 @magics_class

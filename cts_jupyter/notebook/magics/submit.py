@@ -223,6 +223,7 @@ def _accepted(context: Context, job_id: str) -> Job:
 
 def _show(context: Context, job: Job, *, watch: bool) -> Job:
     if watch:
+        context.print_notes()
         watch_jobs([job])
     else:
         context.add_note(job.headline())

@@ -16,6 +16,7 @@ from cts_jupyter.client.event_feed import EventFeed
 from cts_jupyter.client.transport import CTSConnectionError
 from cts_jupyter.notebook.check_report import CheckReport
 from cts_jupyter.notebook.job import Job
+from cts_jupyter.notebook.magics import submit as submit_magics
 
 ASKED = "--memory 50MB --runtime 1m"
 
@@ -293,6 +294,17 @@ def test_watch_of_a_failed_job_fails_the_cell(shell, submit):
     assert "%cts why" in said
     assert shell.run("%cts watch -").error is not None
     assert shell.run(submit(out="good/", options="--watch")).error is None
+
+
+def test_warnings_are_printed_before_the_watch(shell, submit, monkeypatch):
+    monkeypatch.setattr(submit_magics, "watch_jobs", lambda _: print("watching"))
+    ran = shell.run(submit("ok /output_files/o", options="-n 2 --watch"))
+    assert ran.error is None
+    assert (
+        0
+        <= ran.out.find("Warning: All 2 containers store into one folder")
+        < ran.out.find("watching")
+    )
 
 
 @pytest.fixture

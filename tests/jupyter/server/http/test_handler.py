@@ -20,11 +20,11 @@ import httpx
 import pytest
 from prometheus_client import REGISTRY
 
+from cts_core.concurrency import run_in_pool
 from cts_core.errors import NoSuchJobError, UnavailableError
 from cts_core.identity.identity import User
 from cts_core.model.listing import JobCounts
 from cts_jupyter.server.http import base_handler, handler
-from cts_jupyter.server.http.lifecycle import Lifecycle
 from cts_jupyter.server.http.parse import MAX_DEPTH, MAX_ENTRIES, MAX_JSON_BODY, content_length
 from tests.harness.server import ServerHarness, submission
 from tests.services.nginx import rewriting_proxy
@@ -638,17 +638,16 @@ async def test_small_request_needs_no_thread_and_no_log_record(
 ):
     logged: list[str] = []
     handed_over: list[object] = []
-    run_in_pool = Lifecycle.run_in_pool
 
-    async def record(lifecycle: Lifecycle, work: Callable[[], Any]) -> Any:
+    async def record(work: Callable[[], Any]) -> Any:
         handed_over.append(work)
-        return await run_in_pool(lifecycle, work)
+        return await run_in_pool(work)
 
     def make(*args: Any, **kwargs: Any) -> logging.LogRecord:
         logged.append(args[0])
         return logging.LogRecord(*args, **kwargs)
 
-    monkeypatch.setattr(Lifecycle, "run_in_pool", record)
+    monkeypatch.setattr(handler, "run_in_pool", record)
     logger = logging.getLogger("cts_jupyter")
     level = logger.level
     logger.setLevel(logging.INFO)
