@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from http import HTTPStatus
 
@@ -44,6 +44,30 @@ def find_file(client: CTSClient, path: str) -> StoredObject | None:
             return None
         raise
     return next((file for file in page.objects if file.path == path), None)
+
+
+def find_files(client: CTSClient, folder: str, paths: Iterable[str]) -> dict[str, StoredObject]:
+    """Return the objects at these paths in a folder, which ends with a slash, as far as there are any. Raises CTSClientError.
+
+    One request finds all that follow each other, up to 1,000.
+    """
+    found: dict[str, StoredObject] = {}
+    left = deque(sorted(paths))
+    while left:
+        # A listing begins after a path: this one is a little before the first.
+        page = client.files(folder, after=left[0][:-1], folders=True)
+        there = {file.path: file for file in page.objects}
+        if page.next is not None and left[0] > page.next:
+            first = find_file(client, left[0])
+            there = {} if first is None else {first.path: first}
+            listed = left[0]
+        else:
+            listed = page.next or left[-1]
+        while left and left[0] <= listed:
+            path = left.popleft()
+            if path in there:
+                found[path] = there[path]
+    return found
 
 
 def find_why(client: CTSClient, job: JobDetails, containers: Sequence[Container] | None) -> Why:

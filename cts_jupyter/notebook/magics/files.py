@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from cts_core.object_paths import check_path
 from cts_jupyter import formatting
 from cts_jupyter.client.api.files import checksum_of
-from cts_jupyter.client.lookups import find_file
+from cts_jupyter.client.lookups import find_files
 from cts_jupyter.client.models import AllowedPath, StoredObject
 from cts_jupyter.client.transport import CTSRequestError
 from cts_jupyter.notebook.columns import MISSING, file_table, root_table
@@ -330,21 +330,35 @@ def _download(
 
 def _same(context: Context, existing: Mapping[Path, str]) -> set[Path]:
     """Return the local files that are, byte for byte, what is stored."""
+    files = {target: path for target, path in existing.items() if target.is_file()}
+    stored = _find(context, set(files.values()))
 
     def is_same(target: Path, stop: Stop) -> bool:
-        if not target.is_file():
-            return False
-        stored = find_file(context.client, existing[target])
         stop.check()
-        if stored is None:
-            return False
         with target.open("rb") as file:
-            return stored.crc64nvme == checksum_of(file)
+            return stored[files[target]].crc64nvme == checksum_of(file)
 
-    compared = try_each(list(existing), is_same, doing="compare")
+    there = [target for target, path in files.items() if path in stored]
+    compared = try_each(there, is_same, doing="compare")
     for error in compared.failed.values():
         raise error
     return {target for target, is_it in compared.done.items() if is_it}
+
+
+def _find(context: Context, paths: Iterable[str]) -> dict[str, StoredObject]:
+    """Return the objects at these paths, as far as there are any."""
+    folders: dict[str, list[str]] = defaultdict(list)
+    for path in paths:
+        folders[f"{path.rpartition('/')[0]}/"].append(path)
+
+    def find(folder: str, stop: Stop) -> dict[str, StoredObject]:
+        stop.check()
+        return find_files(context.client, folder, folders[folder])
+
+    looked = try_each(list(folders), find, doing="look up")
+    for error in looked.failed.values():
+        raise error
+    return {path: file for there in looked.done.values() for path, file in there.items()}
 
 
 COMMANDS = (
