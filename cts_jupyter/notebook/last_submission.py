@@ -13,6 +13,8 @@ class LastSubmission:
 
     service: str | None = None
     job_id: str | None = None
+    accepted_before: str | None = None
+    """The latest job that was accepted before a submission that failed."""
 
 
 _last: LastSubmission | None = None
@@ -38,5 +40,6 @@ def submitting() -> Iterator[None]:
         yield
     except BaseException:
         if _last is before:
-            _last = LastSubmission()
+            accepted = (before.job_id or before.accepted_before) if before else None
+            _last = LastSubmission(accepted_before=accepted)
         raise

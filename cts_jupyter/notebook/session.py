@@ -99,9 +99,11 @@ class Session:
     def _latest(self) -> str:
         last = last_submission()
         if last is not None and last.job_id is None:
+            before = last.accepted_before
+            which = f", {formatting.short_id(before)} for the job before it" if before else ""
             raise JobReferenceError(
-                "The last submission of this notebook was not accepted, so that - is no job: write an id; %cts ls lists "
-                "your jobs"
+                f"The last submission of this notebook was not accepted, so that - is no job: write an id{which}; %cts ls "
+                "lists your jobs"
             )
         if last is not None and last.job_id is not None and last.service == self.name:
             return last.job_id

@@ -34,6 +34,7 @@ from cts_jupyter.notebook.table import Table
 from cts_jupyter.notebook.watch_list import WatchList
 
 _MAX_FAILED_LOGS = 5
+_OTHER_STREAM = {"stdout": "--err shows stderr", "stderr": "without --err, stdout is shown"}
 FAILED = "failed"
 _UPDATED, _CREATED = "updated", "created"
 
@@ -247,7 +248,7 @@ def _run_logs(context: Context, options: argparse.Namespace) -> PlainText | None
     if len(numbers) == 1:
         if inputs[numbers[0]]:
             context.add_note(f"Container {numbers[0]}{inputs[numbers[0]]}:")
-        return texts[0] or PlainText(f"Nothing was written to {stream}")
+        return texts[0] or PlainText(f"Nothing was written to {stream}: {_OTHER_STREAM[stream]}")
     parts = [
         f"--- container {number}{inputs[number]}\n{text.rstrip() or f'nothing was written to {stream}'}\n"
         for number, text in zip(numbers, texts, strict=False)

@@ -10,6 +10,7 @@ import pytest
 from cts_jupyter.client import search
 from cts_jupyter.notebook import last_submission
 from cts_jupyter.notebook.job import Job
+from cts_jupyter.notebook.magics import jobs as jobs_magics
 
 ASKED = "--memory 50MB --runtime 1m"
 
@@ -171,7 +172,9 @@ def test_submission_that_is_refused_leaves_no_job_for_dash(shell, submit, inputs
         "logs",
         "cancel -",
     ):
-        assert "not accepted, so that - is no job" in shell.refusal(f"%cts {command}")
+        refusal = shell.refusal(f"%cts {command}")
+        assert "not accepted, so that - is no job" in refusal
+        assert f"{job.id[:8]} for the job before it" in refusal
     assert shell(f"%cts status {job.id[:8]}").id == job.id
 
 
@@ -250,6 +253,13 @@ def test_logs(shell, submit, inputs):
     assert "container's number" in shell.refusal(f"%cts logs {job.id} -c x")
     good = submit(out="good/").wait(60)
     assert "has failed" in shell.refusal(f"%cts logs {good.id} -c failed")
+
+
+def test_an_empty_log_names_the_other_one(shell, submit, monkeypatch):
+    job = submit().wait(60)
+    monkeypatch.setattr(jobs_magics, "read_log", lambda *_, **__: "")
+    assert "to stdout: --err shows stderr" in shell(f"%cts logs {job.id}")
+    assert "to stderr: without --err, stdout is shown" in shell(f"%cts logs {job.id} --err")
 
 
 def test_failed_containers_name_their_inputs_and_come_first(shell, submit, inputs, place):
