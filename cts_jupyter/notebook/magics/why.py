@@ -81,7 +81,25 @@ def _lines(
     yield from _failures(why)
     for warning in details.warnings:
         yield f"Warning: {warning}"
-    yield from _next_steps(details, short, why)
+    if _is_mended(session, details):
+        yield (
+            f"Resubmissions have completed all its inputs: %cts files {short} --family shows the outputs of all these jobs as those "
+            f"of one, %cts get {short} FOLDER --family fetches them"
+        )
+    else:
+        yield from _next_steps(details, short, why)
+
+
+def _is_mended(session: Session, details: JobDetails) -> bool:
+    """Return whether resubmissions have completed what a job has not."""
+    if details.state not in (JobState.ERROR, JobState.CANCELED):
+        return False
+    try:
+        family = session.client.outputs(details.id, family=True, limit=1)
+    except CTSRequestError:
+        # An older service does not tell, nor does any of a very large family.
+        return False
+    return len(family.jobs) > 1 and not family.open_inputs
 
 
 def _site_trouble(session: Session, name: str) -> Iterator[str]:

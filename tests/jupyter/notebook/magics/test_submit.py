@@ -373,6 +373,10 @@ def test_resubmit_failed_containers_only(shell, submit, inputs, place):
     got = [path.as_posix() for path in shell(f"%cts get {job.id} got/ --family")]
     assert got == ["got/out-2/o_0.txt", "got/out/o_0.txt", "got/out/o_2.txt"]
     assert f"a resubmission of job {job.id[:8]}" in shell(f"%cts why {again.id}")
+    # What was mended by a resubmission needs no other.
+    said = shell(f"%cts why {job.id}")
+    assert f"Resubmissions have completed all its inputs: %cts files {job.id[:8]} --family" in said
+    assert "%cts resubmit" not in said
     third = again.resubmit()
     assert third.details.job_input.output_dir == f"{place}out-3/"
     third.wait(60)
