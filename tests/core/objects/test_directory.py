@@ -106,25 +106,30 @@ async def test_a_file_that_is_corrupt_when_read(store, tmp_path):
 
 
 async def test_the_event_loop_is_not_blocked_and_threads_are_bounded(store, monkeypatch):
-    running, most = set(), 0
-    go_on = threading.Event()
+    begun: set[int] = set()
+    running = most = 0
+    lock, go_on = threading.Lock(), threading.Event()
     real_head = Directory.head
 
     def slow(self: Directory, path: str) -> object:
-        nonlocal most
-        running.add(threading.get_ident())
-        most = max(most, len(running))
+        nonlocal running, most
+        begun.add(threading.get_ident())
+        with lock:
+            running += 1
+            most = max(most, running)
         assert go_on.wait(30)
+        with lock:
+            running -= 1
         return real_head(self, path)
 
     await store.write("data/x", _one(b"x"))
     monkeypatch.setattr(Directory, "head", slow)
     tasks = [asyncio.create_task(store.head(["data/x"])) for _ in range(3 * BATCHES)]
-    while len(running) < BATCHES:
+    while running < BATCHES:
         await asyncio.sleep(0)
-    assert threading.get_ident() not in running
     go_on.set()
     await asyncio.gather(*tasks)
+    assert threading.get_ident() not in begun
     assert most == BATCHES
 
 
