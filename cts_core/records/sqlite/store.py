@@ -158,7 +158,7 @@ class SQLiteStore(RecordStore):
 
     @override
     async def live_jobs(self, site: SiteName | None = None) -> list[JobSummary]:
-        return await self._read_page(lambda db: jobs.live(db, site))
+        return await self._read(lambda db: jobs.live(db, site))
 
     @override
     async def live_containers(self, user: str) -> int:
