@@ -14,7 +14,6 @@ from cts_core.worker.checksum import crc64nvme_text
 from cts_jupyter.examples import fasta_stats
 from cts_jupyter.examples.example import DATA, examples_folder
 from tests.harness.factories import make_image, packed
-from tests.harness.jaws_hurry import hurry
 from tests.harness.jaws_site import LAWRENCIUM, PERLMUTTER, JAWSServer, JAWSWorld
 from tests.harness.paths import ROOT
 from tests.services.s3 import S3Server
@@ -39,12 +38,11 @@ GENOMES = {path.name: path.read_bytes() for path in (examples_folder() / DATA).i
 def world(
     jaws_sites: JAWSSites, minio: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> JAWSWorld:
-    hurry(monkeypatch)
-    minio.empty()
+    world = JAWSWorld.hurried(jaws_sites, minio, tmp_path, monkeypatch)
     minio.put({f"data/in/{name}": name.encode() for name in NAMES})
     minio.put({f"data/in/{name}": content for name, content in GENOMES.items()})
     minio.put({"data/ref/db.tar.gz": packed(**{"db.txt": REFERENCE})})
-    return JAWSWorld(jaws_sites, minio, tmp_path)
+    return world
 
 
 async def _submit(server: JAWSServer, cluster: SiteName, fails: str, output_dir: str) -> str:

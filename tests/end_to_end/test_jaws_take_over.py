@@ -23,7 +23,6 @@ from cts_core.states import JobState
 from cts_core.worker.checksum import crc64nvme_text
 from tests.harness.cli import run_cts
 from tests.harness.jaws_harness import JAWSSiteHarness, jaws_harness
-from tests.harness.jaws_hurry import hurry
 from tests.harness.jaws_site import IMAGE, PERLMUTTER, JAWSWorld
 from tests.harness.jaws_vectors import LAYOUT, LEFT
 from tests.harness.records import DEPLOYED
@@ -54,9 +53,7 @@ LOGS_DONE = {**DONE, "data": [[3, "it exited with 3"]]}
 def world(
     jaws_sites: JAWSSites, minio: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> JAWSWorld:
-    hurry(monkeypatch)
-    minio.empty()
-    return JAWSWorld(jaws_sites, minio, tmp_path)
+    return JAWSWorld.hurried(jaws_sites, minio, tmp_path, monkeypatch)
 
 
 @pytest.fixture

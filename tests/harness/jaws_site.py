@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+import pytest
 from pydantic import SecretStr
 
 from cts_core.model.record import JobRecord
@@ -25,6 +26,7 @@ from cts_core.states import TERMINAL, JobState
 from tests.harness.engine import TIMEOUT_SECONDS, EngineHarness
 from tests.harness.factories import make_image
 from tests.harness.jaws_clients import write_key
+from tests.harness.jaws_hurry import hurry
 from tests.harness.jaws_vectors import LAYOUT
 from tests.harness.reporting_site import engine_with_sites
 from tests.services.s3 import S3Server
@@ -53,6 +55,15 @@ class JAWSWorld:
     folder: Path
     settings: dict[str, Any] = field(default_factory=dict)
     """Of servers, beside those that make them use all this."""
+
+    @classmethod
+    def hurried(
+        cls, sites: JAWSSites, minio: S3Server, folder: Path, patch: pytest.MonkeyPatch
+    ) -> Self:
+        """Return a world with an empty object store, in which this service hardly waits."""
+        hurry(patch)
+        minio.empty()
+        return cls(sites, minio, folder)
 
     def setup(self, **changes: Any) -> JAWSSetup:
         nersc, jaws = self.sites.nersc, self.sites.jaws

@@ -13,7 +13,6 @@ from cts_core.model.refdata import AdminReferenceDataStatus, ReferenceDataState
 from cts_core.model.site import SiteName
 from tests.harness.engine import TIMEOUT_SECONDS
 from tests.harness.factories import packed
-from tests.harness.jaws_hurry import hurry
 from tests.harness.jaws_site import LAWRENCIUM, PERLMUTTER, JAWSServer, JAWSWorld
 from tests.harness.jaws_vectors import LAYOUT
 from tests.services.s3 import S3Server
@@ -39,10 +38,9 @@ def _with_link() -> bytes:
 def world(
     jaws_sites: JAWSSites, minio: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> JAWSWorld:
-    hurry(monkeypatch)
-    minio.empty()
+    world = JAWSWorld.hurried(jaws_sites, minio, tmp_path, monkeypatch)
     minio.put({DATA: packed(**{"x.txt": b"abc"}), "data/ref/links.tgz": _with_link()})
-    return JAWSWorld(jaws_sites, minio, tmp_path)
+    return world
 
 
 async def _register(server: JAWSServer, path: str) -> str:

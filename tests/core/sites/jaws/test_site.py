@@ -32,7 +32,6 @@ from cts_core.states import TERMINAL, JobState
 from cts_core.worker.checksum import crc64nvme_text
 from tests.harness.engine import TIMEOUT_SECONDS
 from tests.harness.factories import make_image, make_job_record, packed
-from tests.harness.jaws_hurry import hurry
 from tests.harness.jaws_site import COPY, LAWRENCIUM, PERLMUTTER, JAWSWorld
 from tests.harness.jaws_vectors import LAYOUT
 from tests.services.s3 import S3Server
@@ -47,10 +46,9 @@ pytestmark = pytest.mark.slow
 def world(
     jaws_sites: JAWSSites, minio: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> JAWSWorld:
-    hurry(monkeypatch)
-    minio.empty()
+    world = JAWSWorld.hurried(jaws_sites, minio, tmp_path, monkeypatch)
     minio.put({f"data/in/{name}": name.encode() for name in "abcd"})
-    return JAWSWorld(jaws_sites, minio, tmp_path)
+    return world
 
 
 async def test_job_ends_with_checksummed_outputs(world: JAWSWorld):
