@@ -111,11 +111,14 @@ class JobAd(NamedTuple):
         return self.server_time - self.status_since
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether it waits for its first node."""
+        return self.status == Status.IDLE and not self.starts
+
+    @property
     def seconds_waiting(self) -> float:
         """The seconds it has waited for its first node; 0 once it has had one."""
-        if self.status != Status.IDLE or self.starts:
-            return 0.0
-        if self.server_time is None or self.submitted is None:
+        if not self.is_waiting or self.server_time is None or self.submitted is None:
             return 0.0
         return self.server_time - self.submitted
 

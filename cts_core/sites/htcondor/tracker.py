@@ -62,6 +62,8 @@ HISTORY_RETRY_SECONDS = 60.0
 """Seconds until the history is read again after a failure or a timeout."""
 MATCH_CHECK_SECONDS = 300.0
 """Between two checks of the nodes for the same waiting cluster."""
+MATCH_RETRY_SECONDS = 15.0
+"""Until the nodes are checked again after a check that could not see them."""
 MAX_REMEMBERED = 20_000
 """The most jobs and clusters whose last sighting or check is remembered."""
 LOST_REASON = "CTS: its node does not answer"
@@ -115,8 +117,8 @@ class Tracker:
         self._missing: dict[ContainerKey, _Missing] = {}
         self._seen: FIFOCache[str, datetime] = FIFOCache(MAX_REMEMBERED)
         """By job, when it was last in the queue."""
-        self._match_checked: FIFOCache[int, float] = FIFOCache(MAX_REMEMBERED)
-        """By cluster, when nodes were last checked for it, by the monotonic clock."""
+        self._match_due: FIFOCache[int, float] = FIFOCache(MAX_REMEMBERED)
+        """By cluster, when nodes are to be checked for it again, by the monotonic clock."""
         self._no_history_until = float("-inf")
         self._holds: dict[str, str] = {}
         """By job, why containers of it were on hold in the last cycle that are released again."""
@@ -216,29 +218,23 @@ class Tracker:
 
     async def _handle_waiting(self, cycle: _Cycle) -> None:
         now = time.monotonic()
-        waiting = {
-            key: ad
-            for key in cycle.states
-            if (ad := cycle.ads.get(key)) and ad.seconds_waiting > self._match_wait
-        }
-        due = sorted(
-            {
-                ad.cluster_id
-                for ad in waiting.values()
-                if now - self._match_checked.get(ad.cluster_id, -MATCH_CHECK_SECONDS)
-                >= MATCH_CHECK_SECONDS
-            }
-        )[:MAX_NAMED]
+        waiting = {key: ad for key in cycle.states if (ad := cycle.ads.get(key)) and ad.is_waiting}
+        late = {ad.cluster_id for ad in waiting.values() if ad.seconds_waiting > self._match_wait}
+        due = sorted(i for i in late if now >= self._match_due.get(i, now))[:MAX_NAMED]
         if not due:
             return
-        self._match_checked.update(dict.fromkeys(due, now))
+        # A check that fails says nothing, nor does one while the pool shows no node.
+        self._match_due.update(dict.fromkeys(due, now + MATCH_RETRY_SECONDS))
         try:
             pool = await self._bindings.call("never_matching", clusters=due)
         except UnavailableError as e:
             # The queue has answered: its reports on other containers must not be lost.
             log.warning("Whether waiting containers fit any node is looked at later: %s", e)
             return
+        if pool["nodes"]:
+            self._match_due.update(dict.fromkeys(due, now + MATCH_CHECK_SECONDS))
         for misfit in pool["misfits"]:
+            # The whole cluster asks for the same.
             ads = {key: ad for key, ad in waiting.items() if ad.cluster_id == misfit["cluster"]}
             # Otherwise they would start once such a node is added.
             await self._bindings.attempt(

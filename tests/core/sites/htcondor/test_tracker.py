@@ -144,6 +144,40 @@ async def test_unreachable_collector_hides_no_other_report() -> None:
     assert pool.calls == ["never_matching"]
 
 
+class TightPool(PartialPool):
+    """A PartialPool whose nodes, if any can be seen, are too small for its cluster 1."""
+
+    nodes = 0
+
+    async def call(self, method: str, *, seconds: float | None = None, **arguments: Any) -> Any:
+        answer = await super().call(method, seconds=seconds, **arguments)
+        if method != "never_matching":
+            return answer
+        misfits = [{"cluster": 1, "roomy": 0, "disk": 1, "requirements": "true"}] * (self.nodes > 0)
+        return {"misfits": misfits, "nodes": self.nodes, "Cpus": 1, "Memory": 1, "Disk": 1}
+
+
+async def test_nodes_that_could_not_be_seen_are_looked_at_again_soon(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tracker, "MATCH_RETRY_SECONDS", 0)
+    pool = TightPool(WAITS)
+    tracker_ = _make_tracker(pool)
+    assert await _reported(tracker_) == set()
+    pool.is_away = False
+    assert await _reported(tracker_) == set()
+    pool.nodes = 1
+    assert await _reported(tracker_) == {1}
+    assert await _reported(tracker_) == set()
+    assert pool.calls.count("never_matching") == 3
+
+
+async def test_all_of_a_cluster_that_fits_no_node_end_at_once() -> None:
+    pool = TightPool(WAITS, WAITS | {"CTSContainerNumber": 0, "ProcId": 0, "QDate": 100})
+    pool.is_away, pool.nodes = False, 1
+    assert await _reported(_make_tracker(pool)) == {0, 1}
+
+
 async def test_a_hold_that_goes_on_by_itself_is_told_while_it_lasts() -> None:
     held = JOB | {"JobStatus": Status.HELD, "HoldReasonCode": HoldCode.INPUT_TRANSFER}
     pool = PartialPool(held | {"ServerTime": 1, "EnteredCurrentStatus": 1, "NumHolds": 1})
