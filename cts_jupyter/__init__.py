@@ -119,6 +119,6 @@ def _jupyter_server_extension_points() -> list[dict[str, Any]]:
 def load_ipython_extension(shell: InteractiveShell) -> None:
     """Register ``%cts``; IPython calls this for ``%load_ext cts_jupyter``."""
     # Imported only by a kernel: a server needs none of it.
-    from cts_jupyter.notebook import magics  # noqa: PLC0415 - see above
+    from cts_jupyter.notebook.magics import extension  # noqa: PLC0415 - see above
 
-    magics.load_ipython_extension(shell)
+    extension.load_ipython_extension(shell)

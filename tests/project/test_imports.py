@@ -38,6 +38,10 @@ FOREIGN = (
         ("cts_core.config.load", (*FOREIGN, "awscrt")),
         ("cts_jupyter", ("jupyter_server", "tornado", "IPython", "httpx")),
         ("cts_jupyter.client", ("jupyter_server", "tornado", "IPython", "cts_core.engine")),
+        (
+            "cts_jupyter.notebook.magics.extension",
+            ("pydantic", "httpx", "awscrt", "yaml", "rich", "cts_jupyter.notebook.magics.magic"),
+        ),
         ("cts_jupyter.server.extension", ("cts_core.engine", "IPython.core")),
         ("cts_jupyter.server.headless", ("cts_core.engine", "boto3", "pymongo", "kafka", "lark")),
     ],

@@ -12,7 +12,6 @@ from IPython.core.completer import (
     CompletionContext,
     SimpleCompletion,
     SimpleMatcherResult,
-    context_matcher,
 )
 from IPython.core.interactiveshell import InteractiveShell
 
@@ -33,9 +32,6 @@ from cts_jupyter.notebook.session import LATEST
 
 BUDGET_SECONDS = 0.15
 """The time for which a completion may wait for the service."""
-_IDENTIFIER = "cts"
-_FIRST = 1_000.0
-"""The priority of a matcher that is asked before Jedi, which takes long for lines that are no Python."""
 _LINE = re.compile(r"\s*(?:[\w\s,]+=\s*)?%%?cts\s+(?P<before>(?:.*\s)?)(?P<word>\S*)", re.DOTALL)
 _CELL = re.compile(r"\s*%%cts\s+(?P<command>\w+)")
 _KEY = re.compile(r"\s*(?P<word>\w*)")
@@ -167,22 +163,8 @@ class Completer:
         self._commands = commands
         self._cache = CandidateCache()
 
-    def register(self) -> None:
-        """Be asked from now on, in the place of an earlier one."""
-
-        @context_matcher(identifier=_IDENTIFIER, priority=_FIRST)  # type: ignore[untyped-decorator]  # IPython's
-        def complete_cts(context: CompletionContext) -> SimpleMatcherResult:
-            return self._complete(context)
-
-        matchers = self._shell.Completer.custom_matchers
-        matchers[:] = [
-            matcher
-            for matcher in matchers
-            if getattr(matcher, "matcher_identifier", None) != _IDENTIFIER
-        ]
-        matchers.append(complete_cts)
-
-    def _complete(self, context: CompletionContext) -> SimpleMatcherResult:
+    def complete(self, context: CompletionContext) -> SimpleMatcherResult:
+        """Return what may stand at the cursor; nothing for a text that is not of ``%cts``."""
         question = self._question(context)
         if question is None:
             return SimpleMatcherResult(completions=[])

@@ -1,18 +1,9 @@
-"""The IPython magic: it runs the subcommand of a line, and shows errors as one line."""
+"""The commands of ``%cts``: runs that of a line, and makes every failure a MagicError."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping, Sequence
 from contextlib import nullcontext
-
-from IPython.core.interactiveshell import InteractiveShell
-from IPython.core.magic import (
-    Magics,
-    line_cell_magic,
-    magics_class,
-    needs_local_scope,
-    no_var_expand,
-)
 
 from cts_jupyter.client.resubmit import ResubmitError
 from cts_jupyter.client.transport import CTSClientError
@@ -109,21 +100,3 @@ def _run_command(
         raise MagicError(context.describe(e)) from None
     finally:
         context.print_notes()
-
-
-@magics_class
-class CTSMagics(Magics):
-    """The magics ``%cts`` and ``%%cts``."""
-
-    shell: InteractiveShell
-
-    @no_var_expand
-    @needs_local_scope
-    @line_cell_magic
-    def cts(
-        self, line: str, cell: str | None = None, local_ns: Mapping[str, object] | None = None
-    ) -> object:
-        """Submit jobs to the CDM Task Service and look after them; ``%cts help`` lists the commands."""
-        names = self.shell.user_ns
-        local = {} if local_ns is None or local_ns is names else local_ns
-        return run_line(line, cell, Namespace({**names, **local}), names)
