@@ -6,6 +6,10 @@ PYTHON ?= python3
 VENV ?= .venv
 # Test runs side by side in make test, for two cpus. They mostly wait for servers, of which each run starts its own.
 TEST_RUNS ?= 3
+# A test that reached a limit of time is run once more, and named: decision 0100.
+RERUNS := --reruns 1 --only-rerun '[Tt]ime(d )?[Oo]ut' --rerun-show-tracebacks -raR
+# Hundreds of processes would compile the same modules again and again.
+unexport PYTHONDONTWRITEBYTECODE
 BIN := $(VENV)/bin
 UV := UV_PROJECT_ENVIRONMENT=$(VENV) $(BIN)/uv
 # What uv.lock names, and nothing newer. uv itself and what was added by hand stay.
@@ -81,7 +85,7 @@ check: lint labextension
 
 test: lint labextension
 	$(JLPM) test
-	$(BIN)/python -m pytest -n $(TEST_RUNS) --dist loadfile
+	$(BIN)/python -m pytest -n $(TEST_RUNS) --dist loadfile $(RERUNS)
 
 docs: $(VENV)/.dev
 	$(BIN)/python -m sphinx -W --keep-going -n -E -q -b html docs docs/_build/html
