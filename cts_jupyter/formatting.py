@@ -1,4 +1,4 @@
-"""Formats states, durations and times for people, and parses durations. Sizes and seconds: :mod:`cts_core.worker.units`."""
+"""Formats states, durations and times for people. Sizes and seconds: :mod:`cts_core.worker.units`."""
 
 from __future__ import annotations
 
@@ -44,19 +44,9 @@ _STATE_GROUPS: Mapping[str, frozenset[str]] = {
 STATE_NAMES = tuple(sorted({*_STATE_GROUPS, *(state.value for state in JobState)}))
 """The values of ``--state`` that this version lists; it also takes the states of a newer service."""
 
-_DURATION = re.compile(
-    r"(?:(?P<weeks>\d+(?:\.\d+)?)w)?(?:(?P<days>\d+(?:\.\d+)?)d)?(?:(?P<hours>\d+(?:\.\d+)?)h)?"
-    r"(?:(?P<minutes>\d+(?:\.\d+)?)m(?:in)?)?(?:(?P<seconds>\d+(?:\.\d+)?)s)?"
-)
-_ISO_DURATION = re.compile(
-    r"P(?:(?P<days>\d+(?:\.\d+)?)D)?"
-    r"(?:T(?:(?P<hours>\d+(?:\.\d+)?)H)?(?:(?P<minutes>\d+(?:\.\d+)?)M)?(?:(?P<seconds>\d+(?:\.\d+)?)S)?)?"
-)
 MAX_NAMED = 5
 """The number of things that a message names."""
 _MAX_NEAREST = 2
-_WHOLE_DATE = re.compile(r"\d{4}-\d\d-\d\d")
-_NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _COLORS = re.compile(r"\x1b\[[0-9;:]*m")
 _UNPRINTABLE = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
@@ -141,56 +131,6 @@ def format_zoned_time(time: datetime) -> str:
     return time.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
-def parse_time(text: str, *, is_end: bool = False) -> datetime:
-    """Parse an age such as ``2d``, a date or time in the local time zone, ``today`` or ``yesterday``. Raises ValueError.
-
-    A date is its first moment; with ``is_end`` the first one after it.
-    """
-    now = datetime.now().astimezone()
-    days = {"today": 0, "yesterday": 1}.get(text.lower())
-    if days is not None:
-        text = f"{now - timedelta(days=days):%Y-%m-%d}"
-    given = _match_duration(text)
-    try:
-        if given:
-            return now - timedelta(**given)
-        time = datetime.fromisoformat(text)
-        if is_end and _WHOLE_DATE.fullmatch(text):
-            time += timedelta(days=1)
-        return time.astimezone()
-    except OverflowError:
-        raise ValueError(f"{text!r} is further back than any job") from None
-    except ValueError as e:
-        why = f": {e}" if _WHOLE_DATE.match(text) else ""
-        raise ValueError(
-            f"{text!r} is no age or date{why}: write 90s, 30m, 1h30m, 2d, 1w, yesterday, 2026-11-20 or 2026-11-20T14:30"
-        ) from None
-
-
-def parse_duration(text: str) -> timedelta:
-    """Parse ``90s``, ``30m``, ``1h30m``, ``7d``, ``1w``, or ISO 8601 such as ``PT1H``. Raises ValueError."""
-    text = text.strip()
-    if _NUMBER.fullmatch(text):
-        raise ValueError(f"{text} has no unit: write {text}h, {text}m or {text}s")
-    given = _match_duration(text)
-    if not given:
-        raise ValueError(
-            f"{text!r} is no duration: write 90s, 30m, 1h30m, 2d, or ISO-8601 such as PT1H"
-        )
-    try:
-        return timedelta(**given)
-    except OverflowError:
-        raise ValueError(f"{text!r} is longer than any job can run") from None
-
-
-def _match_duration(text: str) -> dict[str, float]:
-    """Return the parts of a duration by their units; nothing for what is none."""
-    match = _DURATION.fullmatch(text.lower()) or _ISO_DURATION.fullmatch(text.upper())
-    if match is None:
-        return {}
-    return {unit: float(count) for unit, count in match.groupdict().items() if count}
-
-
 def format_iso_duration(duration: timedelta) -> str:
     """Return a duration as ISO 8601 in hours, minutes and seconds, as the service writes it."""
     seconds = duration.total_seconds()
@@ -201,7 +141,7 @@ def format_iso_duration(duration: timedelta) -> str:
 
 
 def format_brief_duration(duration: timedelta) -> str:
-    """Return a duration as text that :func:`parse_duration` parses to the same: ``1h30m``, ``90.5s``."""
+    """Return a duration as text that :func:`cts_jupyter.times.parse_duration` parses to the same: ``1h30m``, ``90.5s``."""
     if duration % timedelta(seconds=1) or not duration:
         return f"{duration.total_seconds():.6f}".rstrip("0").rstrip(".") + "s"
     hours, rest = divmod(round(duration.total_seconds()), 3600)

@@ -15,9 +15,9 @@ from cts_core.config.load import check_platform
 from cts_core.errors import ConfigError, CTSError, UnavailableError
 from cts_core.model.site import SiteName
 from cts_core.version import VERSION
-from cts_jupyter import formatting
 from cts_jupyter.cli import adopt, config, config_import, jobs, openapi, sites
 from cts_jupyter.cli.output import CommandError, Status, print_error
+from cts_jupyter.times import parse_duration
 
 Command = Callable[[argparse.Namespace], Status | Coroutine[Any, Any, Status]]
 
@@ -153,6 +153,6 @@ def _add_json(parser: argparse.ArgumentParser) -> None:
 def _duration(text: str) -> timedelta:
     try:
         # A number alone is seconds to scripts.
-        return formatting.parse_duration(f"{text}s" if text.strip().isdecimal() else text)
+        return parse_duration(f"{text}s" if text.strip().isdecimal() else text)
     except ValueError as e:
         raise argparse.ArgumentTypeError(str(e)) from e

@@ -17,6 +17,7 @@ from cts_jupyter.notebook.output_folder import check_output_folder, find_rival
 from cts_jupyter.notebook.session import LATEST, current_session
 from cts_jupyter.notebook.table import Table
 from cts_jupyter.notebook.typed_paths import with_object_paths
+from cts_jupyter.times import parse_time
 
 
 def submit(*, overwrite: bool = False, **fields: Any) -> Job:  # noqa: ANN401 - JSON, which the service checks
@@ -92,7 +93,7 @@ def jobs(
     state: str | Collection[str] | None = None,
     image: str | None = None,
     labels: Mapping[str, str] | None = None,
-    since: datetime | timedelta | None = None,
+    since: datetime | timedelta | str | None = None,
     new: bool = False,
     sort: Literal["updated", "created"] = "updated",
 ) -> Table[Job]:
@@ -103,7 +104,7 @@ def jobs(
         state: Only jobs in this state, in one of several, or ``done``, ``failed``, ``cancelled``, ``ended`` or ``live``.
         image: Only jobs of this image, or with this text in their image's name.
         labels: Only jobs that have each of these labels.
-        since: Only jobs that changed since then: a time with a time zone, or an age.
+        since: Only jobs that changed since then: a time with a time zone, an age, or what ``%cts ls --since`` takes.
         new: Only jobs that ended since the last listing of new jobs that asked for nothing else.
         sort: By the last change, or by submission.
 
@@ -114,14 +115,17 @@ def jobs(
         NoConnectionError: No service can be found.
         CTSRequestError: The service refused.
         CTSConnectionError: The service cannot be reached.
+        ValueError: ``since`` is text that is no time; the message says which are.
         OSError: With ``new``, at a service that keeps no read marker: the local one cannot be written.
     """
+    if isinstance(since, timedelta):
+        since = datetime.now(UTC) - since
     query = JobQuery(
         text=text,
         image=image,
         states=formatting.states_by_names([state] if isinstance(state, str) else state or ()),
         labels=dict(labels or {}),
-        since=datetime.now(UTC) - since if isinstance(since, timedelta) else since,
+        since=parse_time(since) if isinstance(since, str) else since,
         by_creation=sort == "created",
         new=new,
     )

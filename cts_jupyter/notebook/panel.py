@@ -26,6 +26,7 @@ from cts_jupyter.notebook.magics.yaml_cell import load_cell
 from cts_jupyter.notebook.relay import Relay
 from cts_jupyter.notebook.session import Session, current_session
 from cts_jupyter.notebook.typed_paths import with_object_paths
+from cts_jupyter.times import parse_duration
 
 Entry = str | dict[str, str]
 """An input: its path, or an object with the path, a data id and a checksum."""
@@ -312,7 +313,7 @@ def _normal(body: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(runtime, (int, float)):
             runtime = timedelta(seconds=runtime)
         elif isinstance(runtime, str):
-            runtime = formatting.parse_duration(runtime)
+            runtime = parse_duration(runtime)
         if runtime is not None:
             made["runtime"] = formatting.format_iso_duration(runtime)
     except ValidationError:

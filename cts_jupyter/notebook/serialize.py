@@ -12,9 +12,10 @@ import yaml
 
 from cts_core.placeholders import format_arguments, format_placeholder
 from cts_core.worker.units import format_exact_size
-from cts_jupyter.formatting import format_brief_duration, parse_duration
+from cts_jupyter.formatting import format_brief_duration
 from cts_jupyter.notebook.placeholders import ArgumentsError, parse_arguments, quote_word
 from cts_jupyter.notebook.tsv import format_tsv
+from cts_jupyter.times import parse_duration
 
 Body = Mapping[str, Any]
 """A submission as JSON: the contract's job input, and ``labels``."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 from cts_jupyter import formatting
 from cts_jupyter.notebook.errors import MagicError
 from cts_jupyter.notebook.typed_paths import object_path
+from cts_jupyter.times import parse_duration, parse_time
 
 if TYPE_CHECKING:
     from cts_jupyter.notebook.magics.context import Context
@@ -175,17 +176,17 @@ def variable_name(text: str) -> str:
 
 
 def since(text: str) -> datetime:
-    """Parse an age or a date, see :func:`cts_jupyter.formatting.parse_time`."""
+    """Parse an age, a day or a period, see :func:`cts_jupyter.times.parse_time`."""
     try:
-        return formatting.parse_time(text)
+        return parse_time(text)
     except ValueError as e:
         raise argparse.ArgumentTypeError(str(e)) from e
 
 
 def until(text: str) -> datetime:
-    """Parse an age or a date, which is included, see :func:`cts_jupyter.formatting.parse_time`."""
+    """Parse the same; a day or a period is included."""
     try:
-        return formatting.parse_time(text, is_end=True)
+        return parse_time(text, is_end=True)
     except ValueError as e:
         raise argparse.ArgumentTypeError(str(e)) from e
 
@@ -199,9 +200,9 @@ def states(text: str) -> frozenset[str] | None:
 
 
 def duration(text: str) -> timedelta:
-    """Parse a duration, see :func:`cts_jupyter.formatting.parse_duration`."""
+    """Parse a duration, see :func:`cts_jupyter.times.parse_duration`."""
     try:
-        return formatting.parse_duration(text)
+        return parse_duration(text)
     except ValueError as e:
         raise argparse.ArgumentTypeError(str(e)) from e
 

@@ -69,13 +69,14 @@ def _configure_ls(parser: CommandParser) -> None:
         "--since",
         metavar="7d",
         type=since,
-        help="only jobs whose last change was since then: an age such as 2d or 1w, yesterday, or 2026-11-20",
+        help="only jobs whose last change was since then: an age such as 2d or '3 weeks', yesterday, monday, 'last week', or "
+        "2026-11-20",
     )
     add(
         "--until",
         metavar="1d",
         type=until,
-        help="only jobs whose last change was before then, or on that day, as in 2026-11-20",
+        help="only jobs whose last change was before then, or on that day or in that week, as in 2026-11-20 or 'last week'",
     )
     add(
         "--new",

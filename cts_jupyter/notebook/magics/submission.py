@@ -22,6 +22,7 @@ from cts_jupyter.notebook.placeholders import (
     parse_arguments,
     parse_value,
 )
+from cts_jupyter.times import parse_duration
 
 
 @dataclass
@@ -149,7 +150,7 @@ def _typed(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def _yaml_runtime(value: object) -> object:
     try:
-        read = formatting.parse_duration(value) if isinstance(value, str) else value
+        read = parse_duration(value) if isinstance(value, str) else value
     except ValueError as e:
         raise MagicError(f"runtime: {e}") from None
     return formatting.format_iso_duration(read) if isinstance(read, timedelta) else read

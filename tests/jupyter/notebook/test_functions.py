@@ -37,6 +37,7 @@ def test_check_submit_and_find(shell, fields, place):
         {"text": place, "state": "done", "image": "TOOL"},
         {"text": place, "since": dt.timedelta(hours=1), "sort": "created"},
         {"text": place, "since": dt.datetime.now(dt.UTC) - dt.timedelta(hours=1)},
+        {"text": place, "since": "last week"},
         {"text": place, "labels": {"study": "soil"}},
     ):
         assert [found.id for found in cts_jupyter.jobs(**filters)] == [job.id], filters
@@ -100,6 +101,8 @@ def test_submission_that_is_refused_leaves_no_job_for_dash(shell, fields):
 
 
 def test_errors(shell, fields):
+    with pytest.raises(ValueError, match="'whenever' is no time: write 90s, 2d"):
+        cts_jupyter.jobs(since="whenever")
     with pytest.raises(cts_jupyter.JobReferenceError, match="None of your jobs"):
         cts_jupyter.job("nothing-like-it")
     with pytest.raises(cts_jupyter.CTSRequestError):

@@ -51,6 +51,8 @@ def test_ls_filters(shell, submit, place):
         (f"%cts ls {place} --sort created", [bad, good]),
         (f"%cts ls {place} --since 0.000001s", []),
         (f"%cts ls {place} --until 1d", []),
+        (f"%cts ls {place} --since 'last week' --until today", [bad, good]),
+        (f"%cts ls {place} --until 'last week'", []),
     ]:
         assert [job.id for job in shell(line)] == [job.id for job in expected], line
     assert "no jobs" in repr(shell(f"%cts ls {place} --image other"))

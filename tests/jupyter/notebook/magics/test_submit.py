@@ -158,6 +158,7 @@ def test_missing_memory_and_runtime_are_suggested(shell, submit, inputs, place):
         ("%cts get {place}none/x .", "none/x"),
         ("%cts ls --since 99999999999999d", "further back than any job"),
         ("%cts ls --since 900000d", "further back than any job"),
+        ("%cts ls --since last week", "'last' is no time: write 90s, 2d, '3 weeks'"),
         ("%cts submit 'open", "not closed"),
     ],
 )  # fmt: skip
