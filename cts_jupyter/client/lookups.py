@@ -20,7 +20,15 @@ from cts_core.why import (
 )
 from cts_jupyter.client.client import CTSClient
 from cts_jupyter.client.logs import STREAMS, read_log
-from cts_jupyter.client.models import Container, JobDetails, JobOutput, S3File, StoredObject, Why
+from cts_jupyter.client.models import (
+    Container,
+    JobDetails,
+    JobOutput,
+    JobOutputs,
+    S3File,
+    StoredObject,
+    Why,
+)
 from cts_jupyter.client.transport import CTSClientError, CTSRequestError, is_unsupported
 from cts_jupyter.formatting import natural_key
 
@@ -126,6 +134,19 @@ def find_outputs(client: CTSClient, job_id: str, *, family: bool = False) -> lis
             raise
     own = outputs_of(client.job(job_id))
     return [JobOutput(file=o.file, crc64nvme=o.crc64nvme, job_id=job_id) for o in own]
+
+
+def find_family(client: CTSClient, job_id: str) -> JobOutputs | None:
+    """Return what a job, what it is a resubmission of, and all resubmissions have completed together, with one output at most.
+
+    None for more jobs than the service takes together, and from one without that endpoint. Raises CTSClientError.
+    """
+    try:
+        return client.outputs(job_id, family=True, limit=1)
+    except CTSRequestError as e:
+        if e.status == HTTPStatus.BAD_REQUEST or is_unsupported(e):
+            return None
+        raise
 
 
 def outputs_of(job: JobDetails) -> list[S3File]:

@@ -9,9 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from cts_core.object_paths import as_folder
 from cts_jupyter import formatting
 from cts_jupyter.client.client import CTSClient
-from cts_jupyter.client.lookups import find_file
-from cts_jupyter.client.models import JobOutput, JobOutputs, StoredObject
-from cts_jupyter.client.transport import CTSRequestError, is_unsupported
+from cts_jupyter.client.lookups import find_family, find_file
+from cts_jupyter.client.models import JobOutput, StoredObject
 from cts_jupyter.notebook.errors import MagicError
 from cts_jupyter.notebook.job import Job
 from cts_jupyter.notebook.magics.command import CommandParser
@@ -52,7 +51,7 @@ def find_outputs(job: Job, *, family: bool) -> Sequence[JobOutput]:
 
 def family_notes(context: Context, job: Job, outputs: Sequence[JobOutput]) -> Iterator[str]:
     """Yield which outputs are of which job of a lineage, which inputs lack them, and which are lost."""
-    page = _family(context, job.id)
+    page = find_family(context.client, job.id)
     if page is None:
         return
     folders = _folders(context, outputs)
@@ -73,18 +72,8 @@ def family_notes(context: Context, job: Job, outputs: Sequence[JobOutput]) -> It
 
 def has_family(context: Context, job_id: str) -> bool:
     """Return whether a job is a resubmission, or has one."""
-    page = _family(context, job_id)
+    page = find_family(context.client, job_id)
     return page is not None and len(page.jobs) > 1
-
-
-def _family(context: Context, job_id: str) -> JobOutputs | None:
-    """Return what is known of a job's lineage; None from a service without that endpoint."""
-    try:
-        return context.client.outputs(job_id, family=True, limit=1)
-    except CTSRequestError as e:
-        if not is_unsupported(e):
-            raise
-        return None
 
 
 def local_names(

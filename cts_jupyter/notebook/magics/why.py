@@ -9,7 +9,7 @@ from textwrap import indent
 from cts_core.states import JobState
 from cts_jupyter import formatting
 from cts_jupyter.client.logs import PlainText
-from cts_jupyter.client.lookups import count_states, find_containers, find_why
+from cts_jupyter.client.lookups import count_states, find_containers, find_family, find_why
 from cts_jupyter.client.models import Container, JobDetails, Why
 from cts_jupyter.client.transport import CTSRequestError
 from cts_jupyter.notebook.card.card import format_progress
@@ -94,12 +94,8 @@ def _is_mended(session: Session, details: JobDetails) -> bool:
     """Return whether resubmissions have completed what a job has not."""
     if details.state not in (JobState.ERROR, JobState.CANCELED):
         return False
-    try:
-        family = session.client.outputs(details.id, family=True, limit=1)
-    except CTSRequestError:
-        # An older service does not tell, nor does any of a very large family.
-        return False
-    return len(family.jobs) > 1 and not family.open_inputs
+    family = find_family(session.client, details.id)
+    return family is not None and len(family.jobs) > 1 and not family.open_inputs
 
 
 def _site_trouble(session: Session, name: str) -> Iterator[str]:

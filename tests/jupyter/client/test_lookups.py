@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 from types import SimpleNamespace
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cts_jupyter.client.lookups import find_files, find_why
+from cts_jupyter.client.lookups import find_family, find_files, find_why
 from cts_jupyter.client.models import (
     Container,
     Fix,
@@ -55,6 +56,23 @@ def test_client_finds_out_why_a_job_failed_where_the_service_does_not_say():
     assert reason.inputs == ["data/in/b.txt", "data/in/a.txt"]
     assert reason.stderr == "first line\nb.txt is damaged"
     assert found.fix == Fix(failed=True, refresh_inputs=True)
+
+
+class Refusing:
+    """A client whose service refuses to tell the outputs of a family."""
+
+    def __init__(self, status, appcode=None):
+        self.error = CTSRequestError("no", status=status, appcode=appcode)
+
+    def outputs(self, job_id, *, family, limit):
+        raise self.error
+
+
+def test_family_is_unknown_where_the_service_cannot_tell():
+    assert find_family(Refusing(404, 40000), "j") is None, "an older service"
+    assert find_family(Refusing(400, 30001), "j") is None, "too many jobs"
+    with pytest.raises(CTSRequestError):
+        find_family(Refusing(500), "j")
 
 
 class Folder:
