@@ -61,13 +61,19 @@ def family_notes(context: Context, job: Job, outputs: Sequence[JobOutput]) -> It
             f"Of job {formatting.short_id(job_id)}: {formatting.plural(counts[job_id], 'output')} in {folders[job_id]}"
         )
     if page.open_inputs:
-        yield f"No job has completed {formatting.plural(page.open_inputs, 'input')} yet"
+        yield _describe_open(page.open_inputs, len(page.jobs))
     if page.replaced:
         lost = [
             f"{output.file} (container {output.container} of job {formatting.short_id(output.job_id)})"
             for output in page.replaced
         ]
         yield f"Replaced by outputs that a later job has of other inputs, and lost: {formatting.name_some(lost)}"
+
+
+def _describe_open(inputs: int, jobs: int) -> str:
+    which = "none of these jobs has" if jobs > 1 else "this job has not"
+    verb, them = ("is", "it") if inputs == 1 else ("are", "them")
+    return f"{formatting.plural(inputs, 'input')} {verb} still to be done: {which} completed {them}"
 
 
 def has_family(context: Context, job_id: str) -> bool:

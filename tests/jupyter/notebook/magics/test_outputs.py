@@ -135,18 +135,41 @@ def test_outputs_of_a_resubmission_are_kept_apart_from_those_of_other_inputs(
     assert found == set(ids)
 
 
-def test_lost_outputs_of_a_family_are_named():
-    class Client(HidingClient):
-        def outputs(self, job_id: str, *, family: bool, limit: int) -> JobOutputs:
-            lost = [JobOutput(file="data/out/o0", job_id="first", container=0)]
-            return JobOutputs(outputs=[], jobs=["first", "again"], open_inputs=2, replaced=lost)
+class FamilyClient(HidingClient):
+    """The service of a family of jobs."""
 
-    context: Any = SimpleNamespace(client=Client())
+    def __init__(self, **family: Any) -> None:
+        super().__init__()
+        self.family = family
+
+    def outputs(self, job_id: str, *, family: bool, limit: int) -> JobOutputs:
+        return JobOutputs(outputs=[], **self.family)
+
+
+@pytest.mark.parametrize(
+    ("jobs", "inputs", "said"),
+    [
+        (1, 1, ["1 input is still to be done: this job has not completed it"]),
+        (2, 1, ["1 input is still to be done: none of these jobs has completed it"]),
+        (2, 2000, ["2,000 inputs are still to be done: none of these jobs has completed them"]),
+        (2, 0, []),
+    ],
+)
+def test_inputs_that_a_family_has_not_completed_are_counted(jobs, inputs, said):
+    client = FamilyClient(jobs=[f"job{n}" for n in range(jobs)], open_inputs=inputs)
+    job: Any = SimpleNamespace(id="job0")
+    assert list(family_notes(SimpleNamespace(client=client), job, [])) == said
+
+
+def test_lost_outputs_of_a_family_are_named():
+    lost = [JobOutput(file="data/out/o0", job_id="first", container=0)]
+    client = FamilyClient(jobs=["first", "again"], open_inputs=2, replaced=lost)
+    context: Any = SimpleNamespace(client=client)
     job: Any = SimpleNamespace(id="again")
     outputs = [JobOutput(file=f"data/out/o{n}", job_id="again") for n in range(2)]
     assert list(family_notes(context, job, outputs)) == [
         "Of job again: 2 outputs in data/out/",
-        "No job has completed 2 inputs yet",
+        "2 inputs are still to be done: none of these jobs has completed them",
         "Replaced by outputs that a later job has of other inputs, and lost: data/out/o0 (container 0 of job first)",
     ]
     assert has_family(context, "again")
