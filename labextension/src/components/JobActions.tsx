@@ -1,6 +1,7 @@
 import { type ReactNode, Suspense, useState } from "react";
 
 import type { JobPreview, ResubmissionOutput } from "../api/types";
+import { languagesFor, nameLanguage } from "../rules/languages";
 import { countMoods, hasEnded, number, shortId } from "../rules/words";
 import { asServiceError } from "../service/errors";
 import type { JobStore, JobView } from "../store/jobs";
@@ -64,9 +65,10 @@ export function JobActions({ store, view, job, open, newJob }: Props): ReactNode
   }
   const texts: [RequestKind, string][] = [
     ["argv", tr.__("Command lines")],
-    ["yaml", tr.__("As a %%%%cts submit cell")],
-    ["python", tr.__("As Python")],
-    ...(store.service.url("jobs") === null ? [] : [["curl", tr.__("As curl")] as [RequestKind, string]]),
+    ...languagesFor(store.service.url("jobs")).map((one): [RequestKind, string] => [
+      one,
+      tr.__("As %1", nameLanguage(one, tr)),
+    ]),
     ["methods", tr.__("Paragraph for a paper")],
   ];
   const more: MenuItem[] = [

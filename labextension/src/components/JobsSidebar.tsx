@@ -2,7 +2,7 @@ import { type ReactNode, useCallback, useEffect, useId, useMemo, useRef, useStat
 
 import type { JobPreview } from "../api/types";
 import { ALL, countFilters } from "../rules/filter";
-import { GROUPINGS, type Grouping } from "../rules/groups";
+import { GROUPINGS, type Grouping, nameGrouping } from "../rules/groups";
 import type { Translator } from "../rules/translator";
 import { formatTime, hasEnded, sentence, shortId } from "../rules/words";
 import type { ServiceError } from "../service/errors";
@@ -291,16 +291,6 @@ function useAdmin(store: JobStore): string | null {
     };
   }, [store]);
   return admin;
-}
-
-function nameGrouping(grouping: Grouping, tr: Translator): string {
-  const names: Record<Grouping, string> = {
-    day: tr.__("Day"),
-    image: tr.__("Image"),
-    label: tr.__("Label"),
-    none: tr.__("Nothing"),
-  };
-  return names[grouping];
 }
 
 /** Why there is no list. */

@@ -1,9 +1,9 @@
 import { type ReactNode, useEffect, useState } from "react";
 
-import type { Job, JobPreview, S3FileWithDataID, Submission } from "../api/types";
+import type { Job, JobPreview } from "../api/types";
 import { decode } from "../rules/bytes";
 import { quote } from "../rules/args";
-import { formatCode } from "../rules/code";
+import { formatCode, requestOf } from "../rules/code";
 import { PlanError, planContainer } from "../rules/plan";
 import { number } from "../rules/words";
 import { asServiceError, isAbort } from "../service/errors";
@@ -106,20 +106,6 @@ function textOf(job: Job, kind: RequestKind, container: number, url: string): st
     case "methods":
       return "";
   }
-}
-
-/** What can be submitted again: the checksums that its inputs had then would be those of other files by now. */
-function requestOf({ job_input: request, labels }: Job): Submission {
-  const files = request.input_files.map((given: string | S3FileWithDataID) => {
-    const { file, data_id: id } = typeof given === "string" ? { file: given, data_id: undefined } : given;
-    return { file, ...(id !== undefined && { data_id: id }) };
-  });
-  const isPlain = files.every((file) => !("data_id" in file));
-  return {
-    ...request,
-    input_files: isPlain ? files.map(({ file }) => file) : files,
-    ...(labels && { labels }),
-  };
 }
 
 /** The command line of a container, as one would type it. */

@@ -9,6 +9,7 @@ import { ITranslator, nullTranslator } from "@jupyterlab/translation";
 import { ServerService } from "../service/server";
 import { EventStream } from "../service/stream";
 import { JobStore } from "../store/jobs";
+import { commands } from "./commands";
 import { examples } from "./examples";
 import { form } from "./form";
 import { MIME_TYPE, JobOutputWidget } from "./mime";
@@ -61,4 +62,4 @@ const mime: JupyterFrontEndPlugin<void> = {
   },
 };
 
-export default [service, mime, sidebar, view, form, page, status, notify, examples];
+export default [service, mime, sidebar, view, form, page, status, notify, examples, commands];

@@ -8,11 +8,12 @@ import { ReactWidget } from "@jupyterlab/ui-components";
 import type { ReactElement } from "react";
 
 import { TranslatorContext } from "../components/context";
-import { GROUPINGS, type Grouping } from "../rules/groups";
+import { GROUPINGS, type Grouping, nameGrouping } from "../rules/groups";
+import type { Translator } from "../rules/translator";
 import { JobList } from "../store/list";
 import { jobsIcon } from "./icon";
 import { LazySidebar, Loading } from "./lazy";
-import { ICTS, OPEN_EXAMPLE, SHOW_JOBS } from "./tokens";
+import { GROUP_JOBS, ICTS, OPEN_EXAMPLE, SHOW_JOBS } from "./tokens";
 
 const ID = "cts-jupyter:sidebar";
 const RANK = 220;
@@ -66,8 +67,8 @@ class Sidebar extends ReactWidget {
   }
 }
 
-function toGrouping(value: unknown): Grouping {
-  return GROUPINGS.find((grouping) => grouping === value) ?? "day";
+function toGrouping(value: unknown): Grouping | undefined {
+  return GROUPINGS.find((grouping) => grouping === value);
 }
 
 export const sidebar: JupyterFrontEndPlugin<void> = {
@@ -85,6 +86,7 @@ export const sidebar: JupyterFrontEndPlugin<void> = {
     launcher: ILauncher | null,
   ): void => {
     const { commands, shell } = app;
+    const { tr } = cts;
     let settings: ISettingRegistry.ISettings | null = null;
     const show = (grouping: Grouping): void => {
       widget.grouping = grouping;
@@ -101,7 +103,7 @@ export const sidebar: JupyterFrontEndPlugin<void> = {
     void registry?.load(ID).then((loaded) => {
       settings = loaded;
       const read = (): void => {
-        show(toGrouping(loaded.get("grouping").composite));
+        show(toGrouping(loaded.get("grouping").composite) ?? "day");
       };
       loaded.changed.connect(read);
       read();
@@ -109,15 +111,42 @@ export const sidebar: JupyterFrontEndPlugin<void> = {
     shell.add(widget, "left", { rank: RANK, type: "CTS" });
     restorer?.add(widget, widget.id);
     commands.addCommand(SHOW_JOBS, {
-      label: cts.tr.__("Show my jobs"),
-      caption: cts.tr.__("Show the jobs of the CTS"),
+      label: tr.__("Show my jobs"),
+      caption: tr.__("Show the jobs of the CTS"),
       icon: jobsIcon,
       describedBy: { args: { type: "object", properties: {} } },
       execute: () => {
         shell.activateById(widget.id);
       },
     });
-    palette?.addItem({ command: SHOW_JOBS, category: "CTS" });
-    launcher?.add({ command: SHOW_JOBS, category: cts.tr.__("Other"), rank: 100 });
+    commands.addCommand(GROUP_JOBS, {
+      label: tr.__("Group jobs by …"),
+      caption: tr.__("Group the list of jobs by day, image or label"),
+      icon: jobsIcon,
+      describedBy: {
+        args: {
+          type: "object",
+          properties: {
+            by: {
+              oneOf: GROUPINGS.map((grouping) => ({ const: grouping })),
+              description: tr.__("What the list is grouped by; without it you choose"),
+            },
+          },
+        },
+      },
+      execute: async ({ by }) => {
+        const wanted = toGrouping(by) ?? (await askForGrouping(widget.grouping, tr));
+        if (wanted) keep(wanted);
+      },
+    });
+    for (const command of [SHOW_JOBS, GROUP_JOBS]) palette?.addItem({ command, category: "CTS" });
+    launcher?.add({ command: SHOW_JOBS, category: tr.__("Other"), rank: 100 });
   },
 };
+
+async function askForGrouping(current: Grouping, tr: Translator): Promise<Grouping | undefined> {
+  const { dialogs } = await import("./dialogs");
+  const names = GROUPINGS.map((grouping) => nameGrouping(grouping, tr));
+  const place = await dialogs.choose(tr.__("Group jobs"), tr.__("By"), names, GROUPINGS.indexOf(current));
+  return GROUPINGS[place ?? -1];
+}

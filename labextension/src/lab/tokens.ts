@@ -25,3 +25,6 @@ export const SHOW_JOBS = "cts:show-jobs";
 export const OPEN_JOB = "cts:open-job";
 export const OPEN_EXAMPLE = "cts:open-example";
 export const NEW_JOB = "cts:new-job";
+export const CANCEL_JOB = "cts:cancel-job";
+export const COPY_JOB = "cts:copy-job";
+export const GROUP_JOBS = "cts:group-jobs";

@@ -14,7 +14,7 @@ import { ICTS, OPEN_JOB } from "./tokens";
 
 const NAMESPACE = "cts-job";
 
-class JobWidget extends MainAreaWidget<ReactWidget> {
+export class JobWidget extends MainAreaWidget<ReactWidget> {
   constructor(
     cts: ICTS,
     readonly jobId: string,

@@ -1,11 +1,9 @@
 // A submission as what one writes to submit the same again: a cell, a Python call, or a request. A token is in none of them.
 
-import type { ParameterWithFlag, Submission } from "../api/types";
+import type { Job, ParameterWithFlag, S3FileWithDataID, Submission } from "../api/types";
 import { formatArgument, quoteAll } from "./args";
+import type { Language } from "./languages";
 import { MEMORY_UNITS, toQuantity } from "./spec";
-
-export type Language = "yaml" | "python" | "curl";
-export const LANGUAGES: readonly Language[] = ["yaml", "python", "curl"];
 
 /** `url` is where jobs are submitted. */
 export function formatCode(submission: Submission, language: Language, url: string): string {
@@ -17,6 +15,20 @@ export function formatCode(submission: Submission, language: Language, url: stri
     case "curl":
       return formatCurl(submission, url);
   }
+}
+
+/** What can be submitted again: the checksums that its inputs had then would be those of other files by now. */
+export function requestOf({ job_input: request, labels }: Job): Submission {
+  const files = request.input_files.map((given: string | S3FileWithDataID) => {
+    const { file, data_id: id } = typeof given === "string" ? { file: given, data_id: undefined } : given;
+    return { file, ...(id !== undefined && { data_id: id }) };
+  });
+  const isPlain = files.every((file) => !("data_id" in file));
+  return {
+    ...request,
+    input_files: isPlain ? files.map(({ file }) => file) : files,
+    ...(labels && { labels }),
+  };
 }
 
 type Json = string | number | boolean | null | readonly Json[] | { readonly [key: string]: Json };

@@ -6,6 +6,17 @@ import type { Translator } from "./translator";
 export type Grouping = "day" | "image" | "label" | "none";
 export const GROUPINGS: readonly Grouping[] = ["day", "image", "label", "none"];
 
+/** What a list is grouped by, in words. */
+export function nameGrouping(grouping: Grouping, tr: Translator): string {
+  const names: Record<Grouping, string> = {
+    day: tr.__("Day"),
+    image: tr.__("Image"),
+    label: tr.__("Label"),
+    none: tr.__("Nothing"),
+  };
+  return names[grouping];
+}
+
 export type Item =
   | { kind: "group"; key: string; title: string; count: number }
   | {

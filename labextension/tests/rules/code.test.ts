@@ -1,7 +1,8 @@
 import { expect, it } from "vitest";
 
 import type { Submission } from "../../src/api/types";
-import { LANGUAGES, formatCode } from "../../src/rules/code";
+import { formatCode } from "../../src/rules/code";
+import { LANGUAGES } from "../../src/rules/languages";
 import table from "../code.json";
 
 // Python reads the same table, and holds that each of these submits what it was made of.

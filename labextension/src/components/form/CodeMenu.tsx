@@ -1,19 +1,10 @@
 import { type ReactNode, useState } from "react";
 
 import type { Submission } from "../../api/types";
-import { LANGUAGES, type Language, formatCode } from "../../rules/code";
-import type { Translator } from "../../rules/translator";
+import { formatCode } from "../../rules/code";
+import { type Language, languagesFor, nameLanguage } from "../../rules/languages";
 import { CopyButton } from "../CopyButton";
 import { useTranslator } from "../context";
-
-function nameLanguage(language: Language, tr: Translator): string {
-  const names: Record<Language, string> = {
-    yaml: tr.__("a cell of a notebook"),
-    python: tr.__("Python"),
-    curl: tr.__("curl"),
-  };
-  return names[language];
-}
 
 interface Props {
   submission: () => Submission;
@@ -25,7 +16,6 @@ interface Props {
 export function CodeMenu({ submission, url }: Props): ReactNode {
   const tr = useTranslator();
   const [language, setLanguage] = useState<Language | "">("");
-  const languages = LANGUAGES.filter((one) => one !== "curl" || url !== null);
   const code = language && formatCode(submission(), language, url ?? "");
   return (
     <div className="cts-code">
@@ -38,7 +28,7 @@ export function CodeMenu({ submission, url }: Props): ReactNode {
           }}
         >
           <option value="">{tr.__("As code …")}</option>
-          {languages.map((one) => (
+          {languagesFor(url).map((one) => (
             <option key={one} value={one}>
               {tr.__("As %1", nameLanguage(one, tr))}
             </option>
