@@ -37,6 +37,8 @@ TAIL_BYTES, TAIL_LINES = 2_000, 20
 """The part of a log that is shown: at most this much of its end."""
 _FACTOR = 2
 """How many times as much runtime is tried next, and memory of what was asked for or used."""
+_FACTOR_AGAIN = 4
+"""The same where a resubmission with more has failed for want of it again."""
 _KILLED = 137
 """The exit code of a program that was killed: at sites that measure no memory, mostly for want of it."""
 _GIGABYTE = 1_000_000_000
@@ -74,19 +76,32 @@ class Measured(Protocol):
     def max_anonymous_memory(self) -> int | None: ...  # noqa: D102
 
 
-class Container(Measured, Protocol):
+class Ended(Protocol):
+    """A container and how it has ended, if it has."""
+
+    @property
+    def state(self) -> str: ...  # noqa: D102 - the model says what it is
+    @property
+    def exit_code(self) -> int | None: ...  # noqa: D102
+    @property
+    def error(self) -> str | None: ...  # noqa: D102
+
+
+class Container(Measured, Ended, Protocol):
     """A container, as the service or a client has it."""
 
     @property
     def number(self) -> int: ...  # noqa: D102 - the model says what it is
     @property
-    def state(self) -> str: ...  # noqa: D102
-    @property
-    def exit_code(self) -> int | None: ...  # noqa: D102
-    @property
-    def error(self) -> str | None: ...  # noqa: D102
-    @property
     def inputs(self) -> Sequence[InputFile] | None: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class Lack:
+    """What a job had too little of, as much as that was."""
+
+    memory: int | None = None
+    runtime: timedelta | None = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +119,8 @@ class JobFacts:
     limits: SiteLimits | None = None
     """Those of its site; None if they are not known."""
     max_cpu_hours: float | None = None
+    lacked_before: Lack = Lack()
+    """What the job of which it is a resubmission had too little of."""
 
 
 @dataclass(frozen=True)
@@ -121,12 +138,25 @@ def memory_used(measured: Measured) -> int | None:
     return measured.max_memory
 
 
-def has_failed(container: Container) -> bool:
+def has_failed(container: Ended) -> bool:
     """Return whether a container has failed, its logs stored or not yet."""
     if container.state in (JobState.CANCELING, JobState.CANCELED):
         # It may have an exit code of being stopped.
         return False
     return container.state.startswith(JobState.ERROR) or bool(container.exit_code)
+
+
+def find_lack(memory: int, runtime: timedelta, containers: Sequence[Ended]) -> Lack:
+    """Return what a job had too little of, by its failed containers."""
+    failed = [
+        (container.error or "", container.exit_code)
+        for container in containers
+        if has_failed(container)
+    ]
+    return Lack(
+        memory=memory if any(_lacks_memory(*ended) for ended in failed) else None,
+        runtime=runtime if any(_RUNTIME.search(error) for error, _ in failed) else None,
+    )
 
 
 def group_failed(containers: Sequence[Container]) -> list[list[Container]]:
@@ -236,7 +266,7 @@ def _mend(
             f"Submit it with arguments, or an environment, by which the program writes its results below {job.output_mount}.",
             None,
         )
-    if _MEMORY.search(error) or (not error and exit_code == _KILLED):
+    if _lacks_memory(error, exit_code):
         return _more_memory(job)
     if _RUNTIME.search(error):
         return _longer_runtime(job, unfinished)
@@ -249,6 +279,10 @@ def _mend(
         hint = AGAIN if error.endswith(AGAIN) else "Do what it says, and submit it again."
         return hint, Resubmission()
     return _by_logs(log)
+
+
+def _lacks_memory(error: str, exit_code: int | None) -> bool:
+    return bool(_MEMORY.search(error)) or (not error and exit_code == _KILLED)
 
 
 def _by_logs(log: LogTail) -> tuple[str, Resubmission | None]:
@@ -275,12 +309,19 @@ def _more_memory(job: JobFacts) -> tuple[str, Resubmission | None]:
         )
     # What was measured of a container that was stopped is less than it needs.
     used = job.memory_used or 0
-    memory = min(_round_up(_FACTOR * max(job.memory, used)), most, MAX_MEMORY)
+    factor, before = _FACTOR, ""
+    if (lacked := job.lacked_before.memory) is not None and lacked < job.memory:
+        factor, before = _FACTOR_AGAIN, _tried_before(format_size(lacked))
+    memory = min(_round_up(factor * max(job.memory, used)), most, MAX_MEMORY)
     measured = f" and used {format_size(used)}" if used > job.memory else ""
     return (
-        f"It asked for {format_size(job.memory)} of memory{measured}: ask for more, such as {format_size(memory)}.",
+        f"It asked for {format_size(job.memory)} of memory{measured}{before}: ask for more, such as {format_size(memory)}.",
         Resubmission(memory=ByteSize(memory)),
     )
+
+
+def _tried_before(lacked: str) -> str:
+    return f", and the job that it resubmits had failed with {lacked}"
 
 
 def _round_up(size: int) -> int:
@@ -302,10 +343,13 @@ def _longer_runtime(job: JobFacts, containers: int) -> tuple[str, Resubmission |
             ),
             None,
         )
-    runtime = min(_FACTOR * job.runtime, most)
+    factor, before = _FACTOR, ""
+    if (lacked := job.lacked_before.runtime) is not None and lacked < job.runtime:
+        factor, before = _FACTOR_AGAIN, _tried_before(format_seconds(lacked.total_seconds()))
+    runtime = min(factor * job.runtime, most)
     return (
         (
-            f"It asked for a runtime of {format_seconds(job.runtime.total_seconds())}: ask for more, such as "
+            f"It asked for a runtime of {format_seconds(job.runtime.total_seconds())}{before}: ask for more, such as "
             f"{format_seconds(runtime.total_seconds())}."
         ),
         Resubmission(runtime=runtime),

@@ -11,18 +11,21 @@ from cts_core.engine.access import check_owner
 from cts_core.engine.logs import Logs, LogSpan
 from cts_core.engine.sites import SiteDirectory
 from cts_core.engine.views import container_views
-from cts_core.errors import CTSError
+from cts_core.errors import CTSError, NoSuchJobError
 from cts_core.identity.identity import User
-from cts_core.model.record import JobRecord
+from cts_core.model.record import ContainerQuery, JobRecord
 from cts_core.model.site import SiteLimits, SiteName
 from cts_core.model.why import Why
 from cts_core.records.store import RecordStore
 from cts_core.sites.site import LogStream
+from cts_core.states import JobState
 from cts_core.why import (
     TAIL_BYTES,
     JobFacts,
+    Lack,
     LogTail,
     explain,
+    find_lack,
     logs_to_read,
     memory_used,
     tail_text,
@@ -30,6 +33,7 @@ from cts_core.why import (
 
 log = logging.getLogger(__name__)
 
+_FAILED = ContainerQuery(states=[JobState.ERROR], outputs=False)
 WHY_SECONDS = 5.0
 """The time that an answer waits for logs, and for the limits of the site; it comes without them after that."""
 
@@ -60,6 +64,7 @@ class Explanations:
             output_mount=job.job_input.params.output_mount_point,
             memory_used=memory_used(job),
             max_cpu_hours=self._max_cpu_hours,
+            lacked_before=await self._lack_of_parent(job),
         )
         numbers = await run_in_pool(logs_to_read, facts, containers)
         limits = asyncio.create_task(self._limits(job.cluster))
@@ -73,6 +78,17 @@ class Explanations:
             facts = dataclasses.replace(facts, limits=limits.result())
         read = {number: tail.result() for number, tail in tails.items() if not tail.cancelled()}
         return await run_in_pool(explain, facts, containers, read)
+
+    async def _lack_of_parent(self, job: JobRecord) -> Lack:
+        if job.parent_id is None or job.state is not JobState.ERROR:
+            return Lack()
+        try:
+            parent = await self._store.get_summary(job.parent_id)
+        except NoSuchJobError:
+            # An operator has removed it from the store by hand.
+            return Lack()
+        containers = await self._store.containers(parent.id, _FAILED)
+        return find_lack(parent.job_input.memory, parent.job_input.runtime, containers)
 
     async def _limits(self, cluster: SiteName) -> SiteLimits | None:
         try:

@@ -15,8 +15,10 @@ from cts_core.why import (
     MAX_LOGS,
     NO_OUTPUTS,
     JobFacts,
+    Lack,
     LogTail,
     explain,
+    find_lack,
     logs_to_read,
     tail_text,
 )
@@ -155,6 +157,13 @@ MEMORY, RUNTIME = Container(0, error=f"It. {MORE_MEMORY}"), Container(0, error=L
         (Container(0, error="The image is damaged: build it anew."), {}, {}),
         (Container(0, exit_code=1), {}, {"refresh_inputs": True}),
         (MEMORY, {"state": "job_submitted"}, None),
+        (MEMORY, {"lacked_before": Lack(memory=4_000_000_000)}, {"memory": 32_000_000_000}),
+        (MEMORY, {"lacked_before": Lack(memory=4_000_000_000), "memory_used": 10_000_000_000}, {"memory": 40_000_000_000}),
+        (MEMORY, {"lacked_before": Lack(memory=4_000_000_000), "memory": 20_000_000_000}, {"memory": 64_000_000_000}),
+        (MEMORY, {"lacked_before": Lack(memory=8_000_000_000)}, {"memory": 16_000_000_000}),
+        (MEMORY, {"lacked_before": Lack(runtime=timedelta(minutes=1))}, {"memory": 16_000_000_000}),
+        (RUNTIME, {"lacked_before": Lack(runtime=timedelta(minutes=30))}, {"runtime": timedelta(hours=4)}),
+        (RUNTIME, {"lacked_before": Lack(runtime=timedelta(hours=2))}, {"runtime": timedelta(hours=2)}),
     ],
 )  # fmt: skip
 def test_fix_stays_within_the_limits_of_the_site(container, job, fix):
@@ -172,6 +181,30 @@ def test_memory_is_what_siblings_used_too():
         "asked for 8 GB of memory and used 12 GB: ask for more, such as 24 GB"
         in found.reasons[0].hint
     )
+
+
+def test_advice_says_that_more_was_tried_already():
+    job = replace(JOB, lacked_before=Lack(memory=4_000_000_000, runtime=timedelta(minutes=30)))
+    found = explain(job, [MEMORY, replace(RUNTIME, number=1)], {})
+    assert [reason.hint for reason in found.reasons] == [
+        "It asked for 8 GB of memory, and the job that it resubmits had failed with 4 GB: ask for more, such as 32 GB.",
+        "It asked for a runtime of 1 h, and the job that it resubmits had failed with 30 min: ask for more, such as 4 h.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("container", "lack"),
+    [
+        (MEMORY, Lack(memory=8)),
+        (Container(0, exit_code=137), Lack(memory=8)),
+        (RUNTIME, Lack(runtime=timedelta(1))),
+        (Container(0, exit_code=1), Lack()),
+        (Container(0, error="The node is gone."), Lack()),
+        (Container(0, "canceled", exit_code=137), Lack()),
+    ],
+)
+def test_lack_of_a_job_is_that_of_its_failed_containers(container, lack):
+    assert find_lack(8, timedelta(1), [Container(1, "complete", 0), container]) == lack
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,23 @@ async def test_failed_containers_are_named_with_their_inputs_and_logs(harness: E
         await harness.engine.explanations.why(User("bob"), job_id)
 
 
+async def test_a_resubmission_that_failed_for_the_same_lack_asks_for_much_more(
+    harness: EngineHarness,
+):
+    await harness.prepare("a")
+    killed = {**FAILING, "environment": {"FAIL": "137"}}
+    job_id = await harness.submit(["a"], params=killed)
+    asked = []
+    for _ in range(3):
+        job = await harness.wait_until_ended(job_id)
+        fix = (await why(harness, job_id)).fix
+        assert fix is not None
+        asked.append((job.job_input.memory, fix.memory))
+        job_id = await harness.engine.resubmissions.submit(harness.user, job_id, fix)
+    # The last one is what the site has.
+    assert asked == [(10**8, 2 * 10**8), (2 * 10**8, 8 * 10**8), (8 * 10**8, 10**9)]
+
+
 @pytest.mark.parametrize("problem", ["silent", "down"])
 async def test_answer_does_not_need_logs_or_the_site(
     harness: EngineHarness, monkeypatch: pytest.MonkeyPatch, problem: str
