@@ -23,7 +23,6 @@ import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from jupyter_core.paths import jupyter_runtime_dir
 from pydantic import BaseModel, ValidationError
@@ -129,14 +128,11 @@ def find_connection() -> Connection:
 
 
 def _to_own_server(server: ServerFile) -> Connection:
-    url, socket = server.url, server.socket
-    if socket is not None and socket.exists():
-        # The host means nothing on this way, and there is no TLS.
-        url = urlsplit(url)._replace(scheme="http", netloc="localhost").geturl()
-    else:
+    socket = server.socket
+    if socket is not None and not socket.exists():
         socket = None
     return Connection(
-        url,
+        server.url,
         _token_reader(server),
         None if socket else server.certificate,
         is_page_server=True,

@@ -119,6 +119,10 @@ class Transport:
         """
         self.url = url.rstrip("/")
         self._token = token
+        self._root = self.url
+        if socket is not None:
+            # The host means nothing on this way, and there is no TLS.
+            self._root = urlsplit(self.url)._replace(scheme="http", netloc="localhost").geturl()
         host, self._url_fault = _host(self.url)
         is_direct = is_own_server or is_own_machine(host)
         self._http = httpx.Client(
@@ -245,7 +249,7 @@ class Transport:
             raise CTSConnectionError(f"{self.url} is no URL of a service: {self._url_fault}")
         try:
             request = self._http.build_request(
-                method, f"{self.url}/{path.lstrip('/')}", headers=all_headers, **options
+                method, f"{self._root}/{path.lstrip('/')}", headers=all_headers, **options
             )
             return self._http.send(request, stream=True)
         except RuntimeError as e:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
@@ -28,6 +29,9 @@ def test_demo_runs_and_cleans_up(tmp_path):
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "1 job: Done" in ran.stdout
+    assert len(re.findall(r"http://127\.0\.0\.1:[1-9]\d*/cts", ran.stdout)) == 2, (
+        "of the start and of whoami"
+    )
     assert "good: the bytes match" in ran.stdout
     assert "marine_mag_02.fna" in ran.stdout
     assert list(tmp_path.iterdir()) == []

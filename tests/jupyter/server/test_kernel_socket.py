@@ -42,8 +42,10 @@ async def test_kernels_reach_their_server(
     isolated: Path, certificate: tuple[Path, Path], way: str
 ) -> None:
     config = {"ServerApp": listens(way, *certificate)}
-    async with running_server(isolated, {}, config):
+    async with running_server(isolated, {}, config) as server:
         found = find_connection()
+        port_and_path = server.root.rpartition(":")[2]
+        assert found.url.endswith(f":{port_and_path}"), "it works elsewhere, too"
         assert await asyncio.to_thread(whoami, found) == "ana"
         folder = found.socket.parent
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
