@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -44,7 +45,11 @@ def _configure_images(parser: CommandParser) -> None:
     )
     program = parser.add_mutually_exclusive_group()
     program.add_argument("--executable", metavar="FILE", help="the program to register")
-    program.add_argument("--module", metavar="MOD", help="the Python module to register")
+    program.add_argument(
+        "--module",
+        metavar="MOD",
+        help="the Python module to register, such as package.tool; a file is given without --module",
+    )
     add("--refdata", metavar="ID", help="reference data that belongs to the image to register")
     add("--refdata-mount", metavar="P", help="where containers find it if jobs say nothing else")
     add(
@@ -130,6 +135,7 @@ def _program(options: argparse.Namespace) -> dict[str, str]:
         raise MagicError(f"Say one program to register, not {' and '.join(given)}")
     word = options.text or options.executable
     if word is None:
+        _check_module(options.register, options.module)
         return drop_none(module=options.module)
     path = local_path(word).absolute()
     if not path.is_file():
@@ -138,6 +144,15 @@ def _program(options: argparse.Namespace) -> dict[str, str]:
     if path.suffix == ".py" and not _runs_by_itself(path):
         program["interpreter"] = sys.executable
     return program
+
+
+def _check_module(image: str, module: str | None) -> None:
+    """Raise MagicError for a file in the place of a module."""
+    if module is not None and ("/" in module or module.endswith(".py")):
+        raise MagicError(
+            f"--module takes the name of an installed module, such as package.tool, and {module} is the name of a file, which is "
+            f"registered as it is: %cts images --register {image} {shlex.quote(module)}"
+        )
 
 
 def _runs_by_itself(path: Path) -> bool:

@@ -147,6 +147,16 @@ REFUSALS = [
         "To register this one: %cts images --register host/zzz --executable PATH",
         "%cts images --register host/zzz --executable /bin/true",
     ),
+    Refusal(
+        "%cts images --register host/gc --module gc.py",
+        "gc.py is the name of a file, which is registered as it is: %cts images --register host/gc gc.py",
+        "%cts images --register host/gc gc.py",
+    ),
+    Refusal(
+        "%cts images --register host/gc2 --module {here}/gc.py",
+        "{here}/gc.py is the name of a file, which is registered as it is: %cts images --register host/gc2 {here}/gc.py",
+        "%cts images --register host/gc2 {here}/gc.py",
+    ),
 ]  # fmt: skip
 
 
@@ -156,6 +166,7 @@ def test_refusal_says_what_to_do_and_that_works(shell, inputs, place, tmp_path, 
     (tmp_path / "header.tsv").write_text(f"genome\tsample\n{inputs}a.txt\t1\n")
     (tmp_path / "local" / "folder").mkdir(parents=True)
     (tmp_path / "local" / "folder" / "x.txt").write_text("x")
+    (tmp_path / "gc.py").write_text("print()")
     shell.names["hj"] = "a job"
     (tmp_path / "good.tsv").write_text(f"file\tdata_id\n{inputs}a.txt\t1\n")
     names = {"inputs": inputs, "bare": inputs.rstrip("/"), "place": place, "typo": place.replace("refusal", "refusla"), "asked": ASKED, "here": tmp_path}  # fmt: skip
