@@ -13,7 +13,7 @@ from cts_jupyter.notebook.each import Stop, try_each
 from cts_jupyter.notebook.errors import MagicError
 from cts_jupyter.notebook.magics.command import Command, CommandParser
 from cts_jupyter.notebook.magics.context import Context, is_path
-from cts_jupyter.notebook.magics.hints import path_hint
+from cts_jupyter.notebook.magics.hints import path_hint, pattern_hint
 from cts_jupyter.notebook.magics.inputs import expand_paths
 from cts_jupyter.notebook.magics.local_files import LOCAL_BEGINNINGS, is_local
 from cts_jupyter.notebook.magics.outputs import add_family, check_family, find_outputs
@@ -100,6 +100,8 @@ def _files_to_verify(context: Context, places: Sequence[str], *, family: bool) -
     for place in places:
         _check_stored(context, place)
         if is_path(place):
+            if hint := pattern_hint(context.client, place):
+                raise MagicError(f"There is no file {place}: {hint}")
             yield from (S3File(file=path) for path in expand_paths(context, [place]))
         else:
             yield from find_outputs(context.job(place), family=family)

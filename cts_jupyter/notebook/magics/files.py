@@ -23,7 +23,7 @@ from cts_jupyter.notebook.errors import MagicError
 from cts_jupyter.notebook.magics.braces import matches
 from cts_jupyter.notebook.magics.command import Command, CommandParser, folder
 from cts_jupyter.notebook.magics.context import Context, is_path
-from cts_jupyter.notebook.magics.hints import near_hint
+from cts_jupyter.notebook.magics.hints import near_hint, pattern_hint
 from cts_jupyter.notebook.magics.inputs import expand_paths
 from cts_jupyter.notebook.magics.local_files import (
     LocalFiles,
@@ -92,8 +92,10 @@ def _run_files(
     which = " without a checksum" if options.missing else ""
     like = f" like {options.glob}" if options.glob else ""
     stored = sorted(stored, key=lambda file: formatting.natural_key(file.path))
-    if not stored and is_path(options.place) and (hint := near_hint(context.client, options.place)):
-        notes.append(hint)
+    if not stored and is_path(options.place):
+        client, place = context.client, options.place
+        hint = pattern_hint(client, place) or near_hint(client, place)
+        notes += [hint] if hint else []
     return file_table(stored, empty=f"No files{which}{like} {where}", notes=notes)
 
 

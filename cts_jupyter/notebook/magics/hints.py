@@ -16,6 +16,7 @@ from cts_jupyter.client.models import ImageHelp
 from cts_jupyter.client.resubmit import folder_hint
 from cts_jupyter.client.transport import CTSClientError, CTSRequestError
 from cts_jupyter.formatting import nearest
+from cts_jupyter.notebook.magics.braces import literal_prefix, matches
 from cts_jupyter.notebook.magics.local_files import is_local
 
 _HINTS: dict[ErrorKind, str] = {
@@ -83,7 +84,41 @@ def format_error(error: CTSClientError, client: CTSClient, names: Mapping[str, s
 
 def path_hint(client: CTSClient, path: str) -> str | None:
     """Return the advice for a path that is no object; None for one that is like nothing. Raises CTSClientError."""
-    return folder_hint(client, path) or local_hint(path) or near_hint(client, path)
+    return (
+        folder_hint(client, path)
+        or pattern_hint(client, path)
+        or local_hint(path)
+        or near_hint(client, path)
+    )
+
+
+def pattern_hint(client: CTSClient, path: str) -> str | None:
+    """Return the advice for a path that is no object, but a pattern of some; None for others. Raises CTSClientError."""
+    try:
+        prefix = literal_prefix(path)
+        if prefix == path or not _has_match(client, prefix, path):
+            return None
+    except ValueError:
+        return None
+    folder, slash, name = path.rpartition("/")
+    if not prefix.startswith(f"{folder}{slash}"):
+        folder, name = prefix.rpartition("/")[0], path
+    return (
+        f"patterns go with -g: -g {shlex.quote(path)} for the inputs of a job, else %cts files {folder}/ -g {shlex.quote(name)} "
+        "-o found, and then $found"
+    )
+
+
+def _has_match(client: CTSClient, prefix: str, pattern: str) -> bool:
+    if "/" not in prefix:
+        return False
+    try:
+        page = client.files(prefix, limit=_MAX_LOOKED_AT)
+    except CTSRequestError as e:
+        if e.status != HTTPStatus.NOT_FOUND:
+            raise
+        return False
+    return any(matches(stored.path, pattern) for stored in page.objects)
 
 
 def near_hint(client: CTSClient, path: str) -> str | None:

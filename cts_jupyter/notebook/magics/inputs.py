@@ -7,9 +7,11 @@ import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+from cts_jupyter.client.transport import CTSRequestError
 from cts_jupyter.formatting import unknown
 from cts_jupyter.notebook.errors import MagicError
 from cts_jupyter.notebook.magics.braces import literal_prefix, matches
@@ -89,8 +91,13 @@ def list_below(context: Context, prefix: str, pattern: str | None = None) -> lis
         ]
     except ValueError as e:
         raise MagicError(str(e)) from None
+    except CTSRequestError as e:
+        if e.status == HTTPStatus.NOT_FOUND and pattern is not None and "/" in pattern:
+            check_not_local(pattern)
+        raise
     if not paths:
-        check_not_local(pattern or prefix)
+        if pattern is None or "/" in pattern:
+            check_not_local(pattern or prefix)
         what = f"matches {pattern!r} below {prefix}" if pattern else f"lies below {prefix}"
         hint = near_hint(context.client, prefix) or f"%cts files {prefix} shows what is there"
         raise MagicError(f"No file {what}; {hint}")

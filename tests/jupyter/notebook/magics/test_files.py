@@ -249,3 +249,11 @@ def test_link_in_the_folder_of_objects_is_named_wherever_it_is_left_out(
 
 def test_empty_folder_has_its_own_text(shell, place):
     assert f"No files below {place}none/" in repr(shell(f"%cts files {place}none/"))
+
+
+def test_pattern_in_the_place_of_a_folder_leads_to_one_that_works(shell, inputs):
+    found = shell(f"%cts files {inputs}*.txt")
+    assert len(found) == 0
+    assert f"%cts files {inputs} -g '*.txt' -o found, and then $found" in repr(found)
+    assert len(shell(f"%cts files {inputs} -g '*.txt' -o found")) == 3
+    assert len(shell("%cts verify $found")) == 3

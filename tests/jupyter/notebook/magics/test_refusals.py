@@ -94,12 +94,20 @@ REFUSALS = [
     ),
     Refusal(
         "%cts check host/tool -g local/folder/*.txt --output-dir {place}o/ {asked}",
-        "it is on this machine: %cts put local/folder/ BUCKET/FOLDER/ stores it", "%cts put local/folder/*.txt {place}local/",
+        "To store it there: %cts put 'local/folder/*.txt' BUCKET/FOLDER/", "%cts put 'local/folder/*.txt' {place}local/",
     ),
     Refusal(
         "%cts check host/tool -i local/folder/x.txt --output-dir {place}o/ {asked}",
         "it is on this machine: %cts put local/folder/x.txt BUCKET/FOLDER/ stores it", "%cts put local/folder/x.txt {place}local/",
     ),
+    # Patterns in the place of paths.
+    Refusal(
+        "%cts check host/tool -i {inputs}*.txt --output-dir {place}o/ {asked}",
+        "patterns go with -g: -g '{inputs}*.txt' for the inputs of a job, else", "%cts check host/tool -g '{inputs}*.txt' --output-dir {place}o/ {asked}",
+    ),
+    Refusal("%cts get {inputs}*.txt got/", "%cts files {inputs} -g '*.txt' -o found, and then $found", "%cts files {inputs} -g '*.txt' -o found"),
+    Refusal("%cts checksum {place}*/a.txt", "%cts files {place} -g '{place}*/a.txt' -o found", "%cts files {place} -g '{place}*/a.txt'"),
+    Refusal("%cts verify {inputs}[ab].txt", "There is no file {inputs}[ab].txt: patterns go with -g", "%cts files {inputs} -g '[ab].txt'"),
     # Names of variables.
     Refusal("%cts why hj", "hj is a variable of this notebook: write $hj for its value", "%cts ls"),
     Refusal("%cts check host/tool -i hj --output-dir {place}o/ {asked}", "-i: hj is a variable", "{check}"),
