@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -23,7 +23,7 @@ from cts_core.errors import (
 from cts_core.identity.identity import User
 from cts_core.model.job import S3FileWithDataID, Submission
 from cts_core.model.record import ContainerRecord, JobRecord
-from cts_core.model.resubmission import Resubmission
+from cts_core.model.resubmission import Resubmission, ResubmissionCheck
 from cts_core.object_paths import FolderPath, folders_beside
 from cts_core.objects.store import ObjectStore
 from cts_core.plan import has_numbered_outputs, split_evenly
@@ -72,38 +72,57 @@ class Resubmissions:
         if existing is not None:
             return existing
         parent = await self._store.get_job(job_id)
+        submission = await self._to_submission(user, parent, resubmission)
+        insert = partial(self._submissions.insert, user, idempotency=idempotency, parent_id=job_id)
+        if resubmission.output_dir is not None:
+            with _naming_parent(job_id):
+                accepted = await self._submissions.accept(user, submission)
+            return await insert(accepted)
+        fresh: Accepted | None = None
+        async for folder in self._fresh_folders(user, parent):
+            if fresh is None:
+                submission = submission.model_copy(update={"output_dir": folder})
+                with _naming_parent(job_id):
+                    fresh = await self._submissions.accept(user, submission)
+            # Another resubmission may have chosen the same folder concurrently.
+            with suppress(FolderTakenError):
+                return await insert(fresh.into(folder), exclusive_output_dir=True)
+        raise no_fresh_folder(parent)
+
+    async def check(self, user: User, job_id: str, resubmission: Resubmission) -> ResubmissionCheck:
+        """Make every check of ``submit``, and return the resubmission as it would run. Stores nothing."""
+        check_owner(user, await self._store.get_drivable(job_id))
+        parent = await self._store.get_job(job_id)
+        submission = await self._to_submission(user, parent, resubmission)
+        if resubmission.output_dir is None:
+            folder = await anext(self._fresh_folders(user, parent), None)
+            if folder is None:
+                raise no_fresh_folder(parent)
+            submission = submission.model_copy(update={"output_dir": folder})
+        with _naming_parent(job_id):
+            checked = await self._submissions.check(user, submission)
+        return ResubmissionCheck.model_construct(**dict(checked), output_dir=submission.output_dir)
+
+    async def _to_submission(
+        self, user: User, parent: JobRecord, resubmission: Resubmission
+    ) -> Submission:
+        """Return the submission that a resubmission is; its output folder is the parent's unless another one is named.
+
+        Raises JobStateError, and IllegalParameterError for a resubmission that cannot be.
+        """
         changes: dict[str, Any] = {
             name: value
             for name in ("memory", "runtime", "output_dir")
             if (value := getattr(resubmission, name)) is not None
         }
         if resubmission.failed:
-            changes |= failed_inputs(parent, await self._store.containers(job_id))
+            changes |= failed_inputs(parent, await self._store.containers(parent.id))
+            if resubmission.output_dir is not None:
+                await self._check_numbers(user, parent, resubmission.output_dir)
         if resubmission.refresh_inputs:
             files = changes.get("input_files", parent.job_input.files)
             changes["input_files"] = await run_in_pool(without_checksums, files)
-        submission = Submission.model_construct(
-            **dict(parent.job_input) | changes, labels=parent.labels
-        )
-        insert = partial(self._submissions.insert, user, idempotency=idempotency, parent_id=job_id)
-        if resubmission.output_dir is not None:
-            if resubmission.failed:
-                await self._check_numbers(user, parent, resubmission.output_dir)
-            return await insert(await self._accept(user, submission, job_id))
-        accepted: Accepted | None = None
-        for folder in await self._candidate_folders(parent):
-            if not await self._is_empty(self._access.check_output_folder(user, folder)):
-                continue
-            if accepted is None:
-                fresh = submission.model_copy(update={"output_dir": folder})
-                accepted = await self._accept(user, fresh, job_id)
-            # Another resubmission may have chosen the same folder concurrently.
-            with suppress(FolderTakenError):
-                return await insert(accepted.into(folder), exclusive_output_dir=True)
-        raise IllegalParameterError(
-            f"No empty folder was found beside {parent.job_input.output_dir}: say with output_dir where the outputs "
-            "belong"
-        )
+        return Submission.model_construct(**dict(parent.job_input) | changes, labels=parent.labels)
 
     async def _check_numbers(self, user: User, parent: JobRecord, folder: str) -> None:
         """Raise IllegalParameterError for a folder of the lineage's outputs if those of other inputs could have the same names."""
@@ -118,27 +137,39 @@ class Resubmissions:
             ):
                 raise IllegalParameterError(numbered_again(member.id, folder))
 
-    async def _accept(self, user: User, submission: Submission, parent_id: str) -> Accepted:
-        try:
-            return await self._submissions.accept(user, submission)
-        except InputChangedError as e:
-            raise ChecksumMismatchError(
-                f"The input '{e.path}' has changed since job {parent_id}: its CRC64/NVME checksum was '{e.expected}', and is "
-                f"'{e.actual}' now. Resubmit with refresh_inputs (--refresh-inputs in %cts) to take what is there now"
-            ) from e
-
-    async def _candidate_folders(self, parent: JobRecord) -> Iterator[str]:
-        """Return candidate folders beside the parent's that no job of the lineage writes to."""
+    async def _fresh_folders(self, user: User, parent: JobRecord) -> AsyncIterator[str]:
+        """Yield empty folders beside the parent's that no job of the lineage writes to."""
         lineage = await find_lineage(self._store, parent)
         taken = {member.job_input.output_dir for member in lineage}
         folder, is_numbered = parent.job_input.output_dir, parent.parent_id is not None
-        return folders_beside(folder, taken, is_numbered=is_numbered)
+        for candidate in folders_beside(folder, taken, is_numbered=is_numbered):
+            if await self._is_empty(self._access.check_output_folder(user, candidate)):
+                yield candidate
 
     async def _is_empty(self, folder: FolderPath) -> bool:
         try:
             return not (await self._objects.list(folder, limit=1)).objects
         except BucketNotFoundError:
             return True
+
+
+@contextmanager
+def _naming_parent(job_id: str) -> Iterator[None]:
+    """Say of an input that has changed since which job that is, and what takes it as it is now."""
+    try:
+        yield
+    except InputChangedError as e:
+        raise ChecksumMismatchError(
+            f"The input '{e.path}' has changed since job {job_id}: its CRC64/NVME checksum was '{e.expected}', and is "
+            f"'{e.actual}' now. Resubmit with refresh_inputs (--refresh-inputs in %cts) to take what is there now"
+        ) from e
+
+
+def no_fresh_folder(parent: JobRecord) -> IllegalParameterError:
+    """Return the error where every folder beside the parent's is taken."""
+    return IllegalParameterError(
+        f"No empty folder was found beside {parent.job_input.output_dir}: say with output_dir where the outputs belong"
+    )
 
 
 def numbered_again(job_id: str, folder: str) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from cts_core.model.base import Closed, Record
-from cts_core.model.job import Memory, S3Folder
+from cts_core.model.job import CheckResult, Memory, S3Folder
 
 
 class Resubmission(Closed):
@@ -22,6 +22,13 @@ class Resubmission(Closed):
     """None for an empty folder beside that of the original job."""
     refresh_inputs: bool = False
     """Take the inputs as they are now; otherwise an input that has changed since the original job is refused."""
+
+
+class ResubmissionCheck(CheckResult):
+    """Response to a check of a resubmission: the job as it would run. Nothing is stored."""
+
+    output_dir: str
+    """Where its outputs would go; a fresh folder is chosen anew when it is submitted."""
 
 
 class JobOutput(Record):

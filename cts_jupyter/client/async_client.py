@@ -238,6 +238,7 @@ class AsyncClient(AsyncEndpoints[CTSClient]):
     resubmit = in_thread(CTSClient.resubmit)
     check = in_thread(CTSClient.check)
     check_draft = in_thread(CTSClient.check_draft)
+    check_resubmission = in_thread(CTSClient.check_resubmission)
     job = in_thread(CTSClient.job)
     job_preview = in_thread(CTSClient.job_preview)
     status = in_thread(CTSClient.status)

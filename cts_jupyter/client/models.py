@@ -332,6 +332,12 @@ class CheckResult(Response):
     warnings: list[str] = []
 
 
+class ResubmissionCheck(CheckResult):
+    """A resubmission as it would run, with the folder for its outputs."""
+
+    output_dir: str
+
+
 class Problem(Response):
     """What is wrong with a submission: the place in it, as keys and indexes behind ``body``, and what to do."""
 

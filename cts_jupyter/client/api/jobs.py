@@ -29,6 +29,7 @@ from cts_jupyter.client.models import (
     JobOutputs,
     JobPreview,
     JobStatus,
+    ResubmissionCheck,
     Why,
 )
 from cts_jupyter.client.transport import (
@@ -71,15 +72,36 @@ class JobEndpoints(LogEndpoints):
         ``failed``: only the inputs of containers that did not complete. Without ``output_dir`` the outputs go into
         an empty folder beside the first one. Without ``refresh_inputs``, inputs that have changed are refused.
         """
-        body = drop_none(
+        body = _changes(
             failed=failed,
             memory=memory,
-            runtime=None if runtime is None else formatting.format_iso_duration(runtime),
+            runtime=runtime,
             output_dir=output_dir,
             refresh_inputs=refresh_inputs,
         )
         path = f"jobs/{quote_path(job_id)}/resubmit"
         return self._submit(path, body, idempotency_key, repeatable=True)
+
+    def check_resubmission(
+        self,
+        job_id: str,
+        *,
+        failed: bool | None = None,
+        memory: str | int | None = None,
+        runtime: timedelta | None = None,
+        output_dir: str | None = None,
+        refresh_inputs: bool | None = None,
+    ) -> ResubmissionCheck:
+        """Return the job that :meth:`resubmit` would submit, as it would run, without submitting it."""
+        body = _changes(
+            failed=failed,
+            memory=memory,
+            runtime=runtime,
+            output_dir=output_dir,
+            refresh_inputs=refresh_inputs,
+        )
+        path = f"jobs/{quote_path(job_id)}/resubmit/check"
+        return ResubmissionCheck.model_validate(self._try_check(path, body))
 
     def _submit(
         self, path: str, body: Mapping[str, Any], key: str | None, *, repeatable: bool
@@ -119,12 +141,15 @@ class JobEndpoints(LogEndpoints):
         **query: bool,
     ) -> Any:  # noqa: ANN401 - JSON
         numbers = None if containers is None else ",".join(map(str, containers))
+        return self._try_check("jobs/check", as_json(body), drop_none(containers=numbers, **query))
+
+    def _try_check(self, path: str, body: object, query: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401 - JSON
         try:
             return self._transport.json(
                 "POST",
-                "jobs/check",
-                params=drop_none(containers=numbers, **query),
-                json=as_json(body),
+                path,
+                params=query,
+                json=body,
                 repeatable=True,
                 read_seconds=SLOW_READ_SECONDS,
             )
@@ -222,3 +247,9 @@ class JobEndpoints(LogEndpoints):
     def job_events(self, job_id: str, *, after: datetime | None = None) -> EventStream:
         """Return the stream of events of a job from ``after`` or from its first; the iteration ends with the job."""
         return EventStream(self._transport, f"jobs/{quote_path(job_id)}/events", after=after)
+
+
+def _changes(*, runtime: timedelta | None, **others: object) -> dict[str, Any]:
+    """Return the body of a resubmission."""
+    iso = None if runtime is None else formatting.format_iso_duration(runtime)
+    return drop_none(runtime=iso, **others)

@@ -70,8 +70,12 @@ As a cell, the same in YAML, with the names of the REST API. Words such as 0012,
 
 def _configure_submit(parser: CommandParser) -> None:
     add_submission_options(parser)
-    parser.add_argument("--check", action="store_true", help="check only, as %%cts check does")
+    _add_check(parser)
     _configure_submission(parser)
+
+
+def _add_check(parser: CommandParser) -> None:
+    parser.add_argument("--check", action="store_true", help="check only, as %%cts check does")
 
 
 def _configure_submission(parser: CommandParser) -> None:
@@ -111,6 +115,7 @@ def _configure_resubmit(parser: CommandParser) -> None:
         action="store_true",
         help="take inputs as they are now; otherwise those that have changed are refused",
     )
+    _add_check(parser)
     _configure_submission(parser)
 
 
@@ -243,8 +248,10 @@ def _run_check(context: Context, options: argparse.Namespace) -> CheckReport:
     return _check(context, options, _read_submission(context, options))
 
 
-def _run_resubmit(context: Context, options: argparse.Namespace) -> Job:
+def _run_resubmit(context: Context, options: argparse.Namespace) -> Job | CheckReport:
     old = context.job(options.job)
+    if options.check:
+        return _check_resubmission(context, options, old)
     if options.output_dir and not options.overwrite:
         mixes = options.failed and has_numbered_outputs(old.summary)
         _check_output_folder(context, options.output_dir, way_out=FRESH if mixes else OVERWRITE)
@@ -262,6 +269,21 @@ def _run_resubmit(context: Context, options: argparse.Namespace) -> Job:
     if warning := job.overwriting_warning():
         context.add_note(f"Warning: {warning}")
     return _show(context, job, watch=options.watch)
+
+
+def _check_resubmission(context: Context, options: argparse.Namespace, old: Job) -> CheckReport:
+    result = context.client.check_resubmission(
+        old.id,
+        failed=options.failed,
+        memory=options.memory,
+        runtime=options.runtime,
+        output_dir=options.output_dir,
+        refresh_inputs=options.refresh_inputs,
+    )
+    # Nobody writes to a fresh folder.
+    looks = options.output_dir and not options.overwrite
+    rival = find_rival(context.client, result.output_dir) if looks else None
+    return CheckReport(result, result.output_dir, rival=rival)
 
 
 COMMANDS = (

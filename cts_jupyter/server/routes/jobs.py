@@ -22,7 +22,7 @@ from cts_core.model.job import (
     Submitted,
 )
 from cts_core.model.record import ContainerQuery
-from cts_core.model.resubmission import JobOutputs, Resubmission
+from cts_core.model.resubmission import JobOutputs, Resubmission, ResubmissionCheck
 from cts_core.model.why import Why
 from cts_core.states import JobState
 from cts_jupyter.server.http.call import Call, Stream
@@ -168,6 +168,14 @@ async def resubmit_job(call: Call, path: JobPath, body: Resubmission | None) -> 
     return Submitted(job_id=job_id)
 
 
+async def check_resubmission(
+    call: Call, path: JobPath, body: Resubmission | None
+) -> ResubmissionCheck:
+    """``POST /jobs/{job_id}/resubmit/check``."""
+    changes = body or Resubmission()
+    return await call.engine.resubmissions.check(call.user, path.job_id, changes)
+
+
 async def get_outputs(call: Call, path: JobPath, query: OutputsQuery) -> JobOutputs:
     """``GET /jobs/{job_id}/outputs``."""
     return await call.engine.outputs.page(
@@ -229,5 +237,12 @@ ROUTES = (
         Access.USER,
         "Submit a job again, or its failed containers; the same Idempotency-Key and body give the same job",
         headers=(IDEMPOTENCY_KEY,),
+    ),
+    Route(
+        "POST",
+        f"{_JOB}/resubmit/check",
+        check_resubmission,
+        Access.USER,
+        "Check a resubmission without submitting anything",
     ),
 )

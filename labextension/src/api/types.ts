@@ -602,6 +602,16 @@ export interface ResubmissionOutput {
   refresh_inputs: boolean;
 }
 
+export interface ResubmissionCheck {
+  containers: PlannedContainer[];
+  input_file_count: number;
+  input_bytes: number;
+  cpu_hours: number;
+  warnings: string[];
+  image: JobImage;
+  output_dir: string;
+}
+
 export interface Root {
   service_name: string;
   version: string;

@@ -55,7 +55,16 @@ async def test_failed_containers_are_resubmitted_until_all_outputs_exist(harness
     assert (await outputs(harness, first.id, lineage=False)).open_inputs == 4
     jobs = [first]
     for folder, files in (("data/out-2/", "defg"), ("data/out-3/", "fg")):
+        checked = await harness.engine.resubmissions.check(
+            harness.user, jobs[-1].id, Resubmission(failed=True)
+        )
         again = await harness.wait_until_ended(await resubmit(harness, jobs[-1].id, failed=True))
+        planned = [file.file for container in checked.containers for file in container.files]
+        assert planned == [file.file for file in again.job_input.files]
+        assert (checked.output_dir, len(checked.containers)) == (
+            again.job_input.output_dir,
+            again.job_input.num_containers,
+        )
         assert again.parent_id == jobs[-1].id
         assert again.labels == {"study": "x"}
         assert again.job_input.output_dir == folder
@@ -107,6 +116,8 @@ async def test_changed_inputs_are_refused_or_refreshed(harness: EngineHarness, c
         errors.ChecksumMismatchError, match=f"'data/in/a' has changed since job {first}"
     ):
         await resubmit(harness, first, **changes)
+    with pytest.raises(errors.ChecksumMismatchError, match="with refresh_inputs"):
+        await harness.engine.resubmissions.check(harness.user, first, Resubmission(**changes))
     again = await resubmit(harness, first, refresh_inputs=True, **changes)
     (refreshed,) = (await harness.engine.jobs.get(harness.user, again)).job_input.files
     (before,) = (await harness.engine.jobs.get(harness.user, first)).job_input.files

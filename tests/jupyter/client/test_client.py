@@ -541,10 +541,13 @@ def service(responses: dict[str, tuple[int, Any]]) -> Iterator[tuple[CTSClient, 
     ],
 )
 def test_check_where_it_does_not_exist(response: tuple[int, Any]) -> None:
-    with service({"POST /jobs/check": response}) as (client, asked):
+    paths = ("POST /jobs/check", "POST /jobs/j/resubmit/check")
+    with service(dict.fromkeys(paths, response)) as (client, asked):
         with pytest.raises(CTSRequestError, match="nothing was submitted"):
             client.check(submission())
-        assert asked == ["POST /jobs/check"]
+        with pytest.raises(CTSRequestError, match="nothing was submitted"):
+            client.check_resubmission("j", failed=True)
+        assert asked == [*paths]
 
 
 def test_check_with_an_unknown_image_is_not_taken_for_a_missing_endpoint() -> None:

@@ -354,6 +354,10 @@ def test_resubmit_failed_containers_only(shell, submit, inputs, place):
         submit("fail /output_files/o_<n>.txt", options="-n 3 --env NUMBER=<n> --label study=soil")
     )
     assert job.wait(60).state == "error"
+    checked = shell("%cts resubmit - --failed --memory 60MB --runtime 2m --check")
+    assert f"1 file (1 B) in 1 container, outputs in {place}out-2/" in repr(checked)
+    assert [file.file for file in checked.containers[0].files] == [f"{inputs}b.txt"]
+    assert [listed.id for listed in shell(f"%cts ls {place}")] == [job.id]
     again = shell("%cts resubmit - --failed --memory 60MB --runtime 2m")
     details = again.details
     assert [file.file for file in details.job_input.input_files] == [f"{inputs}b.txt"]
@@ -383,6 +387,9 @@ def test_resubmit_failed_containers_only(shell, submit, inputs, place):
     third.wait(60)
     assert "No container" in shell.refusal(f"%cts resubmit {again.id} --failed")
     assert "is not empty" in shell.refusal(f"%cts resubmit {again.id} --output-dir {place}out-2/")
+    checked = shell(f"%cts resubmit {again.id} --output-dir {place}out-2/ --check")
+    assert any("is not empty" in warning for warning in checked.warnings)
+    assert "No container" in shell.refusal(f"%cts resubmit {again.id} --failed --check")
 
 
 @pytest.mark.slow

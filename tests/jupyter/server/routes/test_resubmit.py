@@ -13,6 +13,8 @@ async def test_resubmit_a_job(server: ServerHarness) -> None:
     first = await submit(server, submission(labels={"run": "7"}))
     await wait_for(server, first)
     path = f"/jobs/{first}/resubmit"
+    checked = (await server.post(f"{path}/check", json={"memory": "60MB"})).json()
+    assert (checked["output_dir"], checked["input_file_count"]) == ("data/out-2/", 2)
     # A body is for changes only.
     responses = [
         await server.post(path, headers={IDEMPOTENCY_KEY: "k"}),
@@ -57,7 +59,9 @@ async def test_error_responses(server: ServerHarness) -> None:
         ({"memory": "900GB"}, 30001),
         ({"cpus": 1}, 30010),
     ):
+        checked = await server.post(f"/jobs/{job_id}/resubmit/check", json=body)
         refused = await server.post(f"/jobs/{job_id}/resubmit", json=body)
+        assert checked.json()["error"]["message"] == refused.json()["error"]["message"]
         assert refused.json()["error"]["appcode"] == appcode, body
     for query in ("limit=0", "limit=10001", "after=", "family=x"):
         refused = await server.get(f"/jobs/{job_id}/outputs?{query}")
