@@ -1,4 +1,5 @@
 # make demo: a real job, end to end.  make test: every test.  make lab: JupyterLab on the quickstart.
+# As root, Jupyter asks for: make lab FLAGS=--allow-root
 # make labextension: what JupyterLab shows of CTS, by Node, which comes with it.
 # make docs: the documentation, as pages to read in a browser.
 # make services: the servers that a service for many stands on, for trying it out here.
@@ -70,7 +71,7 @@ demo: $(VENV)/.lab
 lab: labextension
 	@# Of copies: running a notebook changes it.
 	@$(BIN)/python -m cts_jupyter.examples.example my-notebooks
-	$(BIN)/jupyter lab my-notebooks/quickstart.ipynb
+	$(BIN)/jupyter lab $(FLAGS) my-notebooks/quickstart.ipynb
 
 lint: $(VENV)/.dev $(INSTALLED)/.dev
 	$(BIN)/ruff check .

@@ -32,6 +32,7 @@ _DESCRIPTION = """The CDM Task Service alone: its REST API below /cts, and nothi
 _EXAMPLES = """
 jupyter cts                          # serve the API on http://localhost:8888/cts
 jupyter cts --port 9000 --home /data/cts
+jupyter cts --allow-root             # as root, such as in a container
 JUPYTER_TOKEN=... jupyter cts --ip 0.0.0.0 --certfile cert.pem --keyfile key.pem
 CTS_CONFIG=/etc/cts/cts.toml jupyter cts --ip 0.0.0.0    # a service for many, see docs/how-to/deploy-the-service.md
 CTS_CONFIG=/etc/cts/refdata.toml jupyter cts --refdata   # stages its reference data at the site kbase

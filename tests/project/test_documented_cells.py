@@ -30,7 +30,7 @@ def run_cells(cells, folder):
 def test_make_lab_opens_a_copy_of_the_notebooks_beside_their_data(monkeypatch, tmp_path):
     recipe = (ROOT / "Makefile").read_text()
     (copied,) = re.findall(r"cts_jupyter\.examples\.example (.+)", recipe)
-    (opened,) = re.findall(r"jupyter lab (.+)", recipe)
+    (opened,) = re.findall(r"jupyter lab \$\(FLAGS\) (.+)", recipe)
     monkeypatch.chdir(tmp_path)
     assert example.main([copied]) == 0
     app = ServerApp(file_to_run=str(tmp_path / opened))
