@@ -50,6 +50,14 @@ _CHANGED = re.compile(
     rf"{re.escape(CHANGED)}|The expected CRC64/N[MV]{{2}}E checksum '.*' for the path '.*' does not match"
 )
 """By the sentences of today, and by those that earlier versions stored and workers of them still report."""
+_OF_INPUTS = (
+    (_CHANGED, "Submit it again with the input as it is now."),
+    (
+        re.compile(r"The path '.*' was not found"),
+        "Store the input again, and submit it again with what is there then; or submit it with others.",
+    ),
+)
+"""Failures for the sake of an input, and what mends each."""
 _VARIABLE = re.compile(r"'[^']*'|\d[\d.]*( (bytes|[kMGTP]?B|min|[dhs])\b)?")
 """What differs in the errors of containers that failed for one reason: names, and sizes and times."""
 _USAGE = re.compile(
@@ -270,11 +278,8 @@ def _mend(
         return _more_memory(job)
     if _RUNTIME.search(error):
         return _longer_runtime(job, unfinished)
-    if _CHANGED.search(error):
-        return (
-            "Submit it again with the input as it is now.",
-            Resubmission(refresh_inputs=True),
-        )
+    if hint := next((hint for failure, hint in _OF_INPUTS if failure.search(error)), None):
+        return hint, Resubmission(refresh_inputs=True)
     if error:
         hint = AGAIN if error.endswith(AGAIN) else "Do what it says, and submit it again."
         return hint, Resubmission()

@@ -16,7 +16,7 @@ from cts_jupyter.notebook.last_submission import submitting
 from cts_jupyter.notebook.output_folder import check_output_folder, find_rival
 from cts_jupyter.notebook.session import LATEST, current_session
 from cts_jupyter.notebook.table import Table
-from cts_jupyter.notebook.typed_paths import with_object_paths
+from cts_jupyter.notebook.typed_paths import searched_text, with_object_paths
 from cts_jupyter.times import parse_time
 
 
@@ -121,7 +121,7 @@ def jobs(
     if isinstance(since, timedelta):
         since = datetime.now(UTC) - since
     query = JobQuery(
-        text=text,
+        text=searched_text(text),
         image=image,
         states=formatting.states_by_names([state] if isinstance(state, str) else state or ()),
         labels=dict(labels or {}),

@@ -17,6 +17,11 @@ def object_path(text: str) -> str:
     return f"{path}/" if scheme and "/" not in path else path
 
 
+def searched_text(text: str | None) -> str | None:
+    """Return what a listing looks for in its jobs, in which paths are stored without their scheme."""
+    return None if text is None else split_scheme(text)[1]
+
+
 def split_scheme(text: str) -> tuple[str, str]:
     """Return a path's scheme, which may be empty, and the rest."""
     scheme = _SCHEME.match(text)

@@ -132,6 +132,13 @@ def test_sentences_of_earlier_versions_are_known(error, fix):
     assert found.fix == Resubmission(failed=True, **fix)
 
 
+def test_input_that_is_gone_is_stored_again_first():
+    gone = [Container(0, error="The path 'data/in/a' was not found"), Container(1, "complete", 0)]
+    found = explain(JOB, gone, {})
+    assert found.reasons[0].hint.startswith("Store the input again")
+    assert found.fix == Resubmission(failed=True, refresh_inputs=True)
+
+
 MEMORY, RUNTIME = Container(0, error=f"It. {MORE_MEMORY}"), Container(0, error=LONGER_RUNTIME)
 
 

@@ -72,8 +72,8 @@ def check_program(plan: WorkerPlan) -> None:
             sha256.update(chunk)
     if f"sha256:{sha256.hexdigest()}" != plan.digest:
         raise ContainerRuntimeError(
-            f"The program {plan.program_file} has changed since it was registered: delete the image, register "
-            "it again, and submit again"
+            f"The program {plan.program_file} has changed since it was registered: register it again, and "
+            "submit again"
         )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NoReturn
 
+from cts_core.object_paths import check_path
 from cts_jupyter import formatting
 from cts_jupyter.notebook.errors import MagicError
 from cts_jupyter.notebook.typed_paths import object_path
@@ -58,12 +59,15 @@ class CommandParser(argparse.ArgumentParser):
         if unknown:
             word = unknown[0]
             what, near = "use for", []
+            before = words[words.index(word) - 1] if word in words[1:] else ""
             if word.startswith("-"):
                 what = "option"
                 known = [o.lstrip("-") for o in self._option_string_actions if o.startswith("--")]
                 near = formatting.nearest(word.lstrip("-"), known)
             if near:
                 hint = f"did you mean {' or '.join(f'--{name}' for name in near)}?"
+            elif before.isdecimal() and word.isalpha():
+                hint = f"write {before}{word}, without the space"
             elif self._takes_arguments:
                 hint = f"the program's own arguments go after --. {self._line(words, unknown, arguments or ())}"
             else:
@@ -238,4 +242,8 @@ def folder(text: str) -> str:
     text = object_path(text)
     if not text.endswith("/"):
         raise argparse.ArgumentTypeError(f"{text!r} must be a folder, ending in '/': {text}/")
+    try:
+        check_path(text, key_required=False)
+    except ValueError as e:
+        raise argparse.ArgumentTypeError(str(e)) from e
     return text

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Mapping
 from contextlib import suppress
 from http import HTTPStatus
+from pathlib import Path
 
 from cts_core.errors import ErrorKind
 from cts_core.model.service import CTSRole
@@ -34,6 +35,7 @@ _HINTS: dict[ErrorKind, str] = {
 }
 _BY_CODE = {kind.appcode: hint for kind, hint in _HINTS.items()}
 _NOTHING_THERE = {ErrorKind.PATH_NOT_FOUND.appcode, ErrorKind.BUCKET_NOT_FOUND.appcode}
+_NO_BUCKET = re.compile(r"Bucket name .*: (?P<bucket>.+)|Path '(?P<path>.+)' cannot start with")
 _NOT_FOUND = re.compile(r"path '([^']+)' was not found")
 _MAX_LOOKED_AT = 1000
 """The files and folders among which a similar name is looked for."""
@@ -74,6 +76,10 @@ def format_error(error: CTSClientError, client: CTSClient, names: Mapping[str, s
     hint = _BY_CODE.get(error.appcode)
     if _NO_CHECKSUM in text:
         hint = "%cts checksum PATH --write computes and stores it"
+    if place := _NO_BUCKET.search(text):
+        typed = place["path"] or place["bucket"]
+        local = local_hint(typed) if Path(typed).is_file() else None
+        hint = local or "a path begins with a bucket's name: %cts files lists where you may look"
     if error.appcode in _NOTHING_THERE and (path := _NOT_FOUND.search(text)):
         with suppress(CTSClientError):
             hint = path_hint(client, path[1]) or hint

@@ -31,6 +31,7 @@ from cts_jupyter.notebook.magics.context import Context
 from cts_jupyter.notebook.magics.why import explain
 from cts_jupyter.notebook.session import LATEST
 from cts_jupyter.notebook.table import Table
+from cts_jupyter.notebook.typed_paths import searched_text
 from cts_jupyter.notebook.watch_list import WatchList
 
 _MAX_FAILED_LOGS = 5
@@ -96,7 +97,7 @@ def _configure_ls(parser: CommandParser) -> None:
 
 def _query(options: argparse.Namespace) -> JobQuery:
     return JobQuery(
-        text=options.text,
+        text=searched_text(options.text),
         image=options.image,
         states=options.state,
         labels=dict(options.label or ()),

@@ -79,8 +79,10 @@ def test_outputs_are_not_stored_among_others_unless_that_is_meant(shell, fields,
     again = cts_jupyter.submit(**fields, overwrite=True).wait(60)
     with pytest.raises(cts_jupyter.OutputFolderError, match="is not empty"):
         again.resubmit(output_dir=f"s3://{place}out/")
-    assert again.resubmit(output_dir=f"{place}out/", overwrite=True).wait(60).state == "complete"
-    found = cts_jupyter.jobs(place, state=["done", "failed"])
+    assert (
+        again.resubmit(output_dir=f"s3://{place}out/", overwrite=True).wait(60).state == "complete"
+    )
+    found = cts_jupyter.jobs(f"s3://{place}", state=["done", "failed"])
     assert len(found) == len(cts_jupyter.jobs(place, state="live")) + 3
 
 

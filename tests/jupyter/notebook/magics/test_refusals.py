@@ -55,6 +55,7 @@ REFUSALS = [
     # Numbers.
     Refusal("{check} --memory 40", "--memory: 40 is given, and it may be at least 1 MB", "{check} --memory 40MB"),
     Refusal("{check} --memory 40", "write 40GB or 40MB", "{check} --memory 41MB"),
+    Refusal("{check} --memory 40 MB", "write 40MB, without the space", "{check} --memory 40MB"),
     Refusal("{check} --memory 40XB", "as in 500MB, 40GB or 1.5GiB", "{check} --memory 1.5GiB"),
     Refusal("{check} -n 2000", "-n: 2000 is given, and it may be at most 1,000", "{check} -n 3"),
     Refusal("{check} -n 9", "-n must be less than or equal to the number of input files", "{check} -n 3"),
@@ -148,6 +149,9 @@ REFUSALS = [
     # The output folder.
     Refusal("%cts check host/tool -i {inputs} {asked}", "as in --output-dir demo/results/", "{check}"),
     # What is on this machine alone.
+    Refusal("%cts checksum a.txt", "it is on this machine: %cts put a.txt BUCKET/FOLDER/", "%cts put a.txt {place}"),
+    Refusal("%cts put a.txt S3_Bucket/x/", "argument DIR: Bucket name may only", "%cts put a.txt {place}"),
+    Refusal("{check} --output-dir /results/", "a path begins with a bucket's name: %cts files", "%cts files"),
     Refusal("%cts verify a.txt", "a.txt is on this machine, and verify reads what is stored", "%cts get {inputs} ."),
     Refusal("%cts verify {inputs}none", "there is no such file", "%cts verify {inputs}"),
     Refusal(
