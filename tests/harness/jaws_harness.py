@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from cts_core.clock import utc_now
 from cts_core.errors import NoSuchJobError
@@ -14,11 +15,11 @@ from cts_core.model.record import JobRecord
 from cts_core.objects.s3.store import S3Store
 from cts_core.sites.jaws.facility import Facility
 from cts_core.sites.jaws.site import JAWSSite
-from cts_core.sites.site import ContainerReport, LiveJob, LogStream
+from cts_core.sites.site import ContainerReport, LiveJob
 from cts_core.states import JobState
 from tests.harness.factories import make_image, make_transition
 from tests.harness.jaws_site import IMAGE, LOG_DIR, PERLMUTTER, JAWSWorld, wait_until_available
-from tests.harness.sites import S3Objects, SiteHarness, opened
+from tests.harness.sites import S3Objects, SiteHarness, opened, poll_site
 from tests.simulators.cromwell import Bind, Sandbox
 
 
@@ -71,7 +72,7 @@ class JAWSSiteHarness(SiteHarness):
         self, states: Mapping[str, Sequence[JobState]]
     ) -> Mapping[str, Sequence[ContainerReport]]:
         jobs = [LiveJob(self.records.jobs[job_id], list(states[job_id])) for job_id in states]
-        reports = await self.site.poll(jobs)
+        reports = await poll_site(self.site, jobs)
         for job_id, report in reports.items():
             if report.details is not None:
                 known = report.details.model_dump(exclude_none=True).keys()
@@ -88,22 +89,8 @@ class JAWSSiteHarness(SiteHarness):
                 self.records.move(record, states[0])
         return reports
 
-    async def log(
-        self,
-        job: JobRecord,
-        number: int = 0,
-        stream: LogStream = LogStream.STDOUT,
-        *,
-        seek: int = 0,
-        length: int | None = None,
-    ) -> tuple[bytes, bool] | None:
-        """Return the stored log of a container of a failed run: the site itself has none."""
-        assert await self.site.open_log(job.id, number, stream) is None
-        if self.states.get(job.id, [None])[0] is not JobState.ERROR:
-            return None
-        end = None if length is None else seek + length
-        path = f"{LOG_DIR}{job.id}/{stream.file_name(number)}"
-        return self.objects.read(path)[seek:end], True
+    async def runner_status(self, job: JobRecord, number: int = 0) -> dict[str, Any]:
+        return await super().runner_status(self.records.jobs.get(job.id, job), number)
 
 
 @asynccontextmanager
@@ -119,7 +106,13 @@ async def jaws_harness(world: JAWSWorld) -> AsyncIterator[JAWSSiteHarness]:
         return JAWSSite(PERLMUTTER, facility, records, store)
 
     harness = JAWSSiteHarness(
-        make_site, S3Objects(world.minio), world.folder, store, records=records
+        make_site,
+        S3Objects(world.minio),
+        world.folder,
+        store,
+        log_dir=LOG_DIR,
+        refused=make_image(name="host/tool").for_job(),
+        records=records,
     )
     async with opened(harness):
         await wait_until_available(harness.site)

@@ -1,4 +1,7 @@
-"""A harness for sites: a site with programs and inputs to run on it, for the contract tests and for those of one site."""
+"""A harness for sites: a site with programs and inputs to run on it, for the contract tests and for those of one site.
+
+What a test asks the harness is what the engine would learn, whichever way it comes.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from typing import Any
 
 from cts_core.clock import utc_now
 from cts_core.config.settings import LocalSettings
+from cts_core.engine.logs import log_path
 from cts_core.model.image import JobImage
 from cts_core.model.record import JobRecord
 from cts_core.object_paths import FolderPath
@@ -21,15 +25,18 @@ from cts_core.objects.s3.store import S3Store
 from cts_core.objects.store import ObjectStore
 from cts_core.plan import plan_job
 from cts_core.sites.local.site import LocalSite
-from cts_core.sites.site import ContainerReport, LiveJob, LogStream, Site
+from cts_core.sites.site import ContainerReport, JobReport, LiveJob, LogStream, Site
 from cts_core.states import TERMINAL, JobState, steps_after
 from cts_core.worker.checksum import crc64nvme_text
 from cts_core.worker.objects.directory import Directory
+from cts_core.worker.objects.tree import ObjectNotFoundError
 from cts_core.worker.s3.credentials import S3Keys
 from tests.harness.factories import make_image, make_job_record
 from tests.services.s3 import ACCESS_KEY, REGION, SECRET, S3Server
 
 LOG_DIR = FolderPath("logs/container_logs")
+CPUS = 2
+"""Of the local site, unless other cpus are given."""
 TIMEOUT_SECONDS = 60.0
 
 
@@ -48,6 +55,13 @@ class FolderObjects:
 
     def read(self, path: str) -> bytes:
         return b"".join(self._directory.read(path))
+
+    def find(self, path: str) -> bytes | None:
+        """Return an object's content; None if there is none."""
+        try:
+            return self.read(path)
+        except ObjectNotFoundError:
+            return None
 
     def delete(self, path: str) -> None:
         self._directory.delete(path)
@@ -71,6 +85,13 @@ class S3Objects:
     def read(self, path: str) -> bytes:
         return self._client.get_object(**_bucket_and_key(path))["Body"].read()
 
+    def find(self, path: str) -> bytes | None:
+        """Return an object's content; None if there is none."""
+        try:
+            return self.read(path)
+        except self._client.exceptions.NoSuchKey:
+            return None
+
     def delete(self, path: str) -> None:
         self._client.delete_object(**_bucket_and_key(path))
 
@@ -91,7 +112,16 @@ async def ask_site(
     jobs = [
         LiveJob(record.model_copy(update={"id": job_id}), list(states[job_id])) for job_id in states
     ]
-    return {job_id: report.containers for job_id, report in (await site.poll(jobs)).items()}
+    return {job_id: report.containers for job_id, report in (await poll_site(site, jobs)).items()}
+
+
+async def poll_site(site: Site, jobs: Sequence[LiveJob]) -> Mapping[str, JobReport]:
+    """Return what the site reports of these jobs, which has to be of containers alone that have not ended."""
+    reports = await site.poll(jobs)
+    for live in jobs:
+        for report in reports.get(live.job.id, JobReport()).containers:
+            assert live.states[report.number] not in TERMINAL, report
+    return reports
 
 
 @dataclass
@@ -101,9 +131,17 @@ class SiteHarness:
     make_site: Callable[[], Site]
     """Return one more site over the same folders, as another server has it."""
     objects: FolderObjects | S3Objects
-    programs: Path
+    shared: Path
+    """A folder that the programs have at the same path, and may write to."""
     store: ObjectStore
     """The store that the site reads reference data from; a test that needs it opens it."""
+    log_dir: FolderPath = LOG_DIR
+    cpus: int = CPUS
+    """All that containers can have at once."""
+    refused: JobImage = field(
+        default_factory=lambda: make_image(name="docker.io/fake/image").for_job()
+    )
+    """An image that cannot run at the site."""
     states: dict[str, list[JobState]] = field(default_factory=dict)
     reports: dict[str, dict[int, ContainerReport]] = field(default_factory=dict)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -120,7 +158,9 @@ class SiteHarness:
         """Return the image of a registered program that runs this shell script."""
         text = f"#!/bin/sh\n{script}\n"
         digest = hashlib.sha256(text.encode()).hexdigest()
-        path = self.programs / digest[:16]
+        folder = self.shared / "programs"
+        folder.mkdir(exist_ok=True)
+        path = folder / digest[:16]
         # Written under another name and then moved: another server may be about to run the same program.
         new = path.with_suffix(f".{os.getpid()}")
         new.write_text(text)
@@ -135,7 +175,8 @@ class SiteHarness:
             {"file": path, "crc64nvme": self.objects.put(path, path.encode())}
             for path in (f"data/in/{number}.txt" for number in range(count))
         ]
-        record = make_job_record(files=files, **{"params": {}, **submission})
+        given = {"cluster": self.site.cluster.value, "params": {}, **submission}
+        record = make_job_record(files=files, **given)
         variables = list(record.job_input.params.environment or ())
         image = self.image(script).model_copy(update={"variables": variables})
         return record.model_copy(update={"image": image})
@@ -154,7 +195,7 @@ class SiteHarness:
     async def ask(
         self, states: Mapping[str, Sequence[JobState]]
     ) -> Mapping[str, Sequence[ContainerReport]]:
-        """Return what the site reports of the containers of jobs that have these states in the record."""
+        """Return what is reported of the containers of jobs that have these states in the record."""
         return await ask_site(self.site, states)
 
     async def poll(self) -> Mapping[str, Sequence[ContainerReport]]:
@@ -188,6 +229,10 @@ class SiteHarness:
             while not await self.site.cancel(job.id):
                 await asyncio.sleep(0.02)
 
+    async def runner_status(self, job: JobRecord, number: int = 0) -> dict[str, Any]:
+        """Return what the site says about a container of a job, as the record has it."""
+        return await self.site.runner_status(job, number)
+
     async def log(
         self,
         job: JobRecord,
@@ -197,9 +242,24 @@ class SiteHarness:
         seek: int = 0,
         length: int | None = None,
     ) -> tuple[bytes, bool] | None:
-        """Return a log's content and whether it has ended; None if there is none."""
+        """Return a log's content, from the site or as it was stored, and whether it has ended; None if there is none."""
         log = await self.site.open_log(job.id, number, stream)
-        return log and (b"".join([piece async for piece in log.read(seek, length)]), log.ended)
+        if log is not None:
+            return b"".join([piece async for piece in log.read(seek, length)]), log.ended
+        stored = self.objects.find(log_path(self.log_dir, job.id, number, stream))
+        if stored is None:
+            return None
+        end = None if length is None else seek + length
+        return stored[seek:end], self.states[job.id][number] in TERMINAL
+
+    async def stop_server(self) -> None:
+        """Stop all that is the server's; containers go on."""
+        await self.site.close()
+
+    async def start_server(self) -> None:
+        """Start another server on the same records."""
+        self.site = self.make_site()
+        await self.site.open(self.on_change)
 
 
 def make_local_site(
@@ -213,7 +273,7 @@ def make_local_site(
     **settings: Any,
 ) -> LocalSite:
     """Return a local site, on S3 with ``keys``; two in one folder are those of two servers on one home."""
-    defaults = {"cpus": 2, "memory": 2_000_000_000, "max_runtime_min": 60, "stop_grace": 2.0}
+    defaults = {"cpus": CPUS, "memory": 2_000_000_000, "max_runtime_min": 60, "stop_grace": 2.0}
     return LocalSite(
         folder / "local",
         LocalSettings(**(defaults | settings)),
@@ -246,13 +306,14 @@ def local_harness(folder: Path, *, server: S3Server | None = None, **settings: A
         objects = S3Objects(server)
         store = S3Store(server.settings())
         keys = S3Keys(server.url, REGION, ACCESS_KEY, SECRET)
-    programs = folder / "programs"
-    programs.mkdir(exist_ok=True)
+    shared = folder / "shared"
+    shared.mkdir(exist_ok=True)
     return SiteHarness(
         lambda: make_local_site(folder, store=store, keys=keys, **settings),
         objects,
-        programs,
+        shared,
         store,
+        cpus=settings.get("cpus", CPUS),
     )
 
 

@@ -128,8 +128,7 @@ async def test_hidden_folder_is_not_seen_through_links(tmp_path: Path):
     tools.symlink_to(data)
     for visible, folders in ((tmp_path, (data,)), (data, (data,)), (tools, (data, tools))):
         harness = local_harness(home, private_folders=[home], program_folders=[str(visible)])
-        harness.programs = tmp_path / "programs"
-        harness.programs.mkdir(exist_ok=True)
+        harness.shared = tmp_path
         script = 'out=$1; shift; cat "$@" > "$out/seen" 2>/dev/null; true'
         files = [f"{folder}/{name}" for folder in folders for name in ("tool", "cts/secret")]
         async with opened(harness):
