@@ -11,7 +11,7 @@ from cts_core.engine.access import check_owner
 from cts_core.engine.logs import Logs, LogSpan
 from cts_core.engine.sites import SiteDirectory
 from cts_core.engine.views import container_views
-from cts_core.errors import CTSError, NoSuchJobError
+from cts_core.errors import CTSError, NoLogsError, NoSuchJobError
 from cts_core.identity.identity import User
 from cts_core.model.record import ContainerQuery, JobRecord
 from cts_core.model.site import SiteLimits, SiteName
@@ -104,6 +104,9 @@ class Explanations:
                 span = LogSpan(tail=TAIL_BYTES)
                 part = await self._logs.open(user, job.id, number, stream, span)
                 content = b"".join([piece async for piece in part.body])
+            except NoLogsError:
+                # A container that was stopped early, or wrote nothing, may have none.
+                continue
             except CTSError as e:
                 log.info("%s of container %d cannot be read now: %s", stream.value, number, e)
                 continue

@@ -239,7 +239,7 @@ class BaseHandler(RequestHandler, ABC):
         else:
             message = one_line(str(value))
             log.log(
-                response.log_level,
+                response.log_level(self.request.method),
                 "%s: %d: request %s: %s",
                 self._where(),
                 response.status,

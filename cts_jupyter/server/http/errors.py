@@ -17,9 +17,12 @@ from tornado.web import HTTPError
 
 from cts_core.clock import utc_now
 from cts_core.errors import (
+    BucketNotFoundError,
     CTSError,
     MethodNotAllowedError,
+    NoLogsError,
     NoSuchImageError,
+    PathNotFoundError,
     RequestValidationError,
     StorageFullError,
     TooManyRequestsError,
@@ -27,6 +30,8 @@ from cts_core.errors import (
 )
 from cts_core.model.service import ErrorDetail
 
+_LOOKS = ("GET", "HEAD")
+_NOTHING_THERE = (BucketNotFoundError, NoLogsError, PathNotFoundError)
 UNEXPECTED = "An unexpected error occurred"
 
 
@@ -71,12 +76,15 @@ class ErrorResponse:
         """Whether the error is a defect, so that its traceback belongs into the log."""
         return self.is_server_error and not isinstance(self.error, CTSError)
 
-    @property
-    def log_level(self) -> int:
-        """The level at which the error is logged."""
+    def log_level(self, method: str | None) -> int:
+        """Return the level at which the error of a request is logged."""
         if self.is_unexpected or isinstance(self.error, StorageFullError):
             return logging.ERROR
-        return logging.WARNING if self.is_server_error else logging.INFO
+        if self.is_server_error:
+            return logging.WARNING
+        # Whoever follows a log, or looks into a new folder, is answered so again and again.
+        is_nothing_yet = method in _LOOKS and isinstance(self.error, _NOTHING_THERE)
+        return logging.DEBUG if is_nothing_yet else logging.INFO
 
     def body(self, *, request_id: str, to_admin: bool) -> bytes:
         """Return the JSON body; only admins read what went wrong inside the service."""

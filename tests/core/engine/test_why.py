@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 import pytest
 
@@ -46,6 +47,20 @@ async def test_failed_containers_are_named_with_their_inputs_and_logs(harness: E
     assert [file.file for file in inputs] == ["data/in/b", "data/in/c"]
     with pytest.raises(errors.UnauthorizedError):
         await harness.engine.explanations.why(User("bob"), job_id)
+
+
+async def test_log_says_nothing_of_containers_that_left_no_log(
+    harness: EngineHarness, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    job_id = await failed_job(harness)
+
+    async def ask(*args: object) -> None:
+        raise errors.NoLogsError("There is none.")
+
+    monkeypatch.setattr(harness.engine.logs, "open", ask)
+    caplog.set_level(logging.INFO, module.__name__)
+    assert [r.stderr for r in (await why(harness, job_id)).reasons] == [None, None]
+    assert [r for r in caplog.records if r.name == module.__name__] == []
 
 
 async def test_a_resubmission_that_failed_for_the_same_lack_asks_for_much_more(

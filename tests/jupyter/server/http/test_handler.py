@@ -164,6 +164,8 @@ async def test_request_cannot_forge_a_log_line(
         ("/jobs/none?seek=hidden", 404, 1),
         ("/jobs?limit=hidden", 400, 1),
         ("/nothing?here=hidden", 404, 1),
+        ("/files?prefix=none/hidden/", 404, 0),
+        ("/files/content?path=none/hidden", 404, 0),
         ("/sites?x=hidden", 200, 0),
     ],
 )
