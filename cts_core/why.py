@@ -318,9 +318,8 @@ def _more_memory(job: JobFacts) -> tuple[str, Resubmission | None]:
     if (lacked := job.lacked_before.memory) is not None and lacked < job.memory:
         factor, before = _FACTOR_AGAIN, _tried_before(format_size(lacked))
     memory = min(_round_up(factor * max(job.memory, used)), most, MAX_MEMORY)
-    measured = f" and used {format_size(used)}" if used > job.memory else ""
     return (
-        f"It asked for {format_size(job.memory)} of memory{measured}{before}: ask for more, such as {format_size(memory)}.",
+        f"It asked for {format_size(job.memory)} of memory{before}: ask for more, such as {format_size(memory)}.",
         Resubmission(memory=ByteSize(memory)),
     )
 

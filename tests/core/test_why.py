@@ -185,7 +185,7 @@ def test_memory_is_what_siblings_used_too():
     found = explain(JOB, [MEMORY, sibling], {})
     assert found.fix == Resubmission(failed=True, memory=24_000_000_000)
     assert (
-        "asked for 8 GB of memory and used 12 GB: ask for more, such as 24 GB"
+        "asked for 8 GB of memory: ask for more, such as 24 GB"
         in found.reasons[0].hint
     )
 
