@@ -184,10 +184,7 @@ def test_memory_is_what_siblings_used_too():
     sibling = Container(1, "complete", 0, max_anonymous_memory=12_000_000_000)
     found = explain(JOB, [MEMORY, sibling], {})
     assert found.fix == Resubmission(failed=True, memory=24_000_000_000)
-    assert (
-        "asked for 8 GB of memory: ask for more, such as 24 GB"
-        in found.reasons[0].hint
-    )
+    assert "asked for 8 GB of memory: ask for more, such as 24 GB" in found.reasons[0].hint
 
 
 def test_advice_says_that_more_was_tried_already():

@@ -16,6 +16,13 @@ const PARALLEL_WAITS = 1;
 /** A difference of clocks that is no more than the time of an answer, in ms. */
 const SAME_CLOCK_MS = 2_000;
 const NOT_RUNNING = "The Jupyter server is not running, or you are signed out: open it in another tab";
+/** What an answer that is not the service's says of a proxy in front of it, by its status. */
+const OF_PROXIES: Readonly<Record<number, string>> = {
+  413: "It refused the request as too large: ask whoever runs it to allow larger ones",
+  502: "It does not reach the service, or was cut off from it: try again later",
+  503: "There is no service behind it now: try again later",
+  504: "It gave up waiting for the service, which may still be at work: look whether what you asked for was done",
+};
 
 async function failure(response: Response): Promise<ServiceError> {
   const fallback = `The service answered ${response.status}`;
@@ -23,8 +30,11 @@ async function failure(response: Response): Promise<ServiceError> {
     const { error } = (await response.json()) as Partial<ErrorEnvelope>;
     return new ServiceError(response.status, error?.message ?? fallback, error?.appcode, error);
   } catch {
-    // Not an answer of CTS, but of a proxy, say: it has a status alone.
-    return new ServiceError(response.status, fallback);
+    const ofProxy = OF_PROXIES[response.status];
+    return new ServiceError(
+      response.status,
+      ofProxy === undefined ? fallback : `A proxy before the service answered ${response.status}. ${ofProxy}`,
+    );
   }
 }
 

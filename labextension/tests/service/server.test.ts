@@ -35,13 +35,22 @@ it("rejects with what the service says", async () => {
   });
 });
 
-it("rejects with the status of an answer that is not the service's", async () => {
-  const proxy = new Response("<html>", { status: 502 });
-  await expect(service(() => Promise.resolve(proxy)).get("jobs")).rejects.toMatchObject({
-    status: 502,
-    isOffline: true,
-  });
-});
+it.each([
+  [413, "A proxy before the service answered 413. It refused the request as too large", false],
+  [502, "A proxy before the service answered 502. It does not reach the service", true],
+  [504, "A proxy before the service answered 504. It gave up waiting", true],
+  [418, "The service answered 418", false],
+])(
+  "says of whom an answer is that is not the service's, with status %i",
+  async (status, words, isOffline) => {
+    const proxy = new Response("<html>", { status });
+    await expect(service(() => Promise.resolve(proxy)).get("jobs")).rejects.toMatchObject({
+      status,
+      message: expect.stringContaining(words) as string,
+      isOffline,
+    });
+  },
+);
 
 it("says when no server answers", async () => {
   await expect(service(() => Promise.reject(new TypeError("failed"))).get("jobs")).rejects.toMatchObject({
