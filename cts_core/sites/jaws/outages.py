@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+
+from cts_core.clock import in_utc
 
 _USABLE = frozenset({"active", "degraded"})
 """Statuses of a system of NERSC with which it can be used."""
@@ -81,10 +83,11 @@ def _read_outage(entry: object) -> Outage | None:
 def _read_time(value: object) -> datetime | None:
     try:
         time = datetime.fromisoformat(value) if isinstance(value, str) else None
+        # NERSC gives its times with an offset; without one, a time says too little to wait for. The end of time, which stands
+        # for an end that nobody knows, is out of range in UTC.
+        return None if time is None or time.tzinfo is None else in_utc(time)
     except ValueError:
         return None
-    # NERSC gives its times with an offset; without one, a time says too little to wait for.
-    return None if time is None or time.tzinfo is None else time.astimezone(UTC)
 
 
 def nersc(

@@ -18,6 +18,7 @@ from urllib.parse import quote, urlencode
 
 import httpx
 
+from cts_core.clock import in_utc
 from cts_core.concurrency import run_in_pool
 from cts_core.errors import UnavailableError
 from cts_core.http_client import HttpClient, NoResponseError, read_json
@@ -29,6 +30,7 @@ from cts_core.sites.site import ClientInfo
 _GONE = "No such file or directory"
 _MAX_TEXT = 500
 """Characters of an answer that a message repeats."""
+_NEVER = datetime.max.replace(tzinfo=UTC)
 _PIECE = 1 << 20
 """Characters of base64 that are decoded in one call; a multiple of 4."""
 
@@ -273,4 +275,8 @@ def _time(value: object) -> datetime:
         time = None
     if time is None:
         raise SFAPIError("NERSC does not say when the client expires")
-    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
+    try:
+        return in_utc(time if time.tzinfo is not None else time.replace(tzinfo=UTC))
+    except ValueError:
+        # The end of time, at an offset west of UTC.
+        return _NEVER

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
 from cts_core.concurrency import cancel_and_wait
 
+log = logging.getLogger(__name__)
+
 _T = TypeVar("_T")
 
 
 class Watch(Generic[_T]):
-    """Asks at most once in ``seconds``; what it asks does not raise."""
+    """Asks at most once in ``seconds``; a question that raises leaves the view as it was, and is asked again."""
 
     def __init__(self, ask: Callable[[], Awaitable[_T]], seconds: float, first: _T) -> None:
         """``first`` is the view before the first answer."""
@@ -49,4 +52,7 @@ class Watch(Generic[_T]):
         return self._task
 
     async def _update(self) -> None:
-        self._view = await self._ask()
+        try:
+            self._view = await self._ask()
+        except Exception:
+            log.exception("What others tell could not be understood")

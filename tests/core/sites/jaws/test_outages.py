@@ -59,6 +59,13 @@ def test_outage_without_an_end_has_none():
     assert _nersc("unavailable", _entry(-1, None), _entry(-1, 6)).until is None
 
 
+@pytest.mark.parametrize("end", ["9999-12-31T23:59:59-08:00", "9999-12-31T23:59:59.999999-00:01"])
+def test_end_of_time_is_an_end_that_nobody_knows(end: str):
+    endless = {**_entry(-1, None), "end_at": end}
+    assert _nersc("unavailable", endless) == Availability("NERSC is down: Scheduled maintenance")
+    assert read_outages([{**endless, "start_at": "0001-01-01T00:00:00+01:00"}]) == []
+
+
 def test_outage_that_goes_on_beyond_its_end_promises_none():
     late = _entry(-8, -1, status="Extended")
     assert _nersc("unavailable", late) == Availability("NERSC is down: Scheduled maintenance")

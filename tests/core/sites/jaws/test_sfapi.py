@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,11 @@ async def test_client_and_its_user_are_told(nersc: NERSC, sfapi: SFAPI):
     assert await sfapi.account() == nersc.user
     client = await sfapi.client()
     assert (client.client_id, client.expires_at) == (nersc.client_id, nersc.expires_at)
+
+
+async def test_client_that_never_expires_has_a_time_that_utc_can_tell(nersc: NERSC, sfapi: SFAPI):
+    nersc.expires_at = datetime.fromisoformat("9999-12-31T23:59:59-08:00")
+    assert (await sfapi.client()).expires_at == datetime.max.replace(tzinfo=UTC)
 
 
 @pytest.mark.parametrize(

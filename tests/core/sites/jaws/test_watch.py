@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from cts_core.sites.jaws.watch import Watch
 
 
@@ -35,6 +37,22 @@ async def test_old_view_is_asked_for_anew_by_whoever_looks():
     assert [await watch.current(wait=10) for _ in range(2)] == [1, 2]
     assert watch.peek() == 2
     assert await watch.current(wait=10) == 3
+    await watch.stop()
+
+
+async def test_question_that_fails_is_logged_and_asked_again(caplog: pytest.LogCaptureFixture):
+    source = Source()
+    answers: list[int] = []
+
+    async def ask() -> int:
+        answers.append(await source.ask())
+        if len(answers) == 2:
+            raise OverflowError("date value out of range")
+        return answers[-1]
+
+    watch = Watch(ask, -1, 0)
+    assert [await watch.current(wait=10) for _ in range(3)] == [1, 1, 3]
+    assert "date value out of range" in caplog.text
     await watch.stop()
 
 
