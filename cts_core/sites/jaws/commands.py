@@ -157,13 +157,15 @@ def is_code_missing(output: str) -> bool:
 
 def unpack_code(archive: str, code: str) -> str:
     """Return the command that puts the helper's code into its folder, whole or file by file."""
-    parent, _, name = (shlex.quote(part) for part in code.rpartition("/"))
-    archive, code = shlex.quote(archive), shlex.quote(code)
+    parent, _, name = code.rpartition("/")
+    # A group's name may have dots in it, but no comma: what is named so is of this group alone.
+    left = shlex.quote(f"{name},*")
+    parent, archive, code = map(shlex.quote, (parent, archive, code))
     return (
         f"{_DTN}set -e\n"
         # What was left by servers that were killed here.
-        f"find {parent} -mindepth 1 -maxdepth 1 -name {name}'.*' -mmin +1440 -exec rm -rf {{}} + || true\n"
-        f"new=$(mktemp -d {code}.XXXXXXXX)\nchmod 755 $new\ntar -xzf {archive} -C $new\n"
+        f"find {parent} -mindepth 1 -maxdepth 1 -name {left} -mmin +1440 -exec rm -rf {{}} + || true\n"
+        f"new=$(mktemp -d {code},XXXXXXXX)\nchmod 755 $new\ntar -xzf {archive} -C $new\n"
         f"(cd $new && find . -type f -print0 | xargs -0 sha256sum > $new{_SUMS})\nmv $new{_SUMS} $new/{_SUMS}\n"
         f"if ! mv -T $new {code} 2>/dev/null; then\n  test -d {code}\n"
         # What is there may be in use, also by another server that was faster: each file is replaced whole.

@@ -208,7 +208,7 @@ class Facility:
         code = self._code_folder
         told = await self.command(Machine.DTNS, commands.prepare_dtn(self.setup.group, code))
         if is_code_lost or commands.is_code_missing(told):
-            archive = f"{code}.{uuid.uuid4().hex}.tgz"
+            archive = f"{code},{uuid.uuid4().hex}.tgz"
             await self.sfapi.upload(Machine.DTNS, archive, self._archive)
             await self.command(Machine.DTNS, commands.unpack_code(archive, code))
         return commands.scratch_in(told)

@@ -39,7 +39,12 @@ def test_folders_are_made_and_the_code_is_put_there_whole(
     assert commands.scratch_in(told.stdout) == str(tmp_path / "scratch")
     assert commands.is_code_missing(told.stdout)
     assert plans.stat().st_mode & 0o777 == 0o700
-    left = tmp_path / "code" / "1234" / "prod.left by a server that was killed"
+    left = tmp_path / "code" / "1234" / "prod,left by a server that was killed"
+    # The code of other groups may be as old as can be, and their names begin with this one's.
+    others = [left.with_name(name) for name in ("prod.dev", "prod.abcdefgh", "prod-2")]
+    for other in others:
+        other.mkdir(parents=True)
+        os.utime(other, (1, 1))
     for _ in range(3):
         left.mkdir(parents=True)
         os.utime(left, (1, 1))
@@ -49,7 +54,7 @@ def test_folders_are_made_and_the_code_is_put_there_whole(
             entry.size = 4
             tar.addfile(entry, io.BytesIO(b"pass"))
         assert _run(commands.unpack_code(str(archive), code), tmp_path).returncode == 0
-        assert [p.name for p in (tmp_path / "code" / "1234").iterdir()] == ["prod"]
+        assert {*(tmp_path / "code" / "1234").iterdir()} == {Path(code), *others}
         assert not archive.exists()
         assert not commands.is_code_missing(_run(prepare, tmp_path, SCRATCH=str(tmp_path)).stdout)
         # What a purge takes comes back by the next, and so does what was cut off.
