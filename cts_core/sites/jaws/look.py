@@ -126,6 +126,8 @@ class Lookout:
         self._wanted: dict[str, Callable[[str], None]] = {}
         """What to call after a look, by folder."""
         self._seen: dict[str, SeenFolder] = {}
+        self._tried: dict[str, float] = {}
+        """When each folder was looked at last, also if it could not be read, by the monotonic clock."""
         self._told: dict[str, dict[str, str]] = {}
         """What is in the ends that were read one by one, by folder and name."""
         self._due = 0.0
@@ -147,6 +149,7 @@ class Lookout:
         """Forget a folder, which nobody wants looked at any more."""
         self._wanted.pop(folder, None)
         self._seen.pop(folder, None)
+        self._tried.pop(folder, None)
         self._told.pop(folder, None)
 
     def hurry(self) -> None:
@@ -166,9 +169,10 @@ class Lookout:
 
     async def _look(self) -> None:
         self._last = time.monotonic()
-        # Those that were not looked at for longest come first.
-        ages = {folder: seen.time for folder, seen in self._seen.items()}
-        folders = sorted(self._wanted, key=lambda folder: ages.get(folder, 0.0))[:MAX_FOLDERS]
+        # Those that were not looked at for longest come first: what cannot be read keeps no other from its turn.
+        folders = sorted(self._wanted, key=lambda folder: self._tried.get(folder, 0.0))
+        folders = folders[:MAX_FOLDERS]
+        self._tried |= dict.fromkeys(folders, self._last)
         try:
             seen = await self._ask(folders)
         except (CTSError, SFAPIError, CommandError) as e:

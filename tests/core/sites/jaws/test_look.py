@@ -218,6 +218,19 @@ async def test_folder_that_cannot_be_read_keeps_no_other(error: Exception):
     assert told == ["/c", "/a", "/b", "/c"]
 
 
+async def test_folders_that_cannot_be_read_starve_no_other(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(look, "MAX_FOLDERS", 2)
+    helper = Helper()
+    helper.unread = dict.fromkeys(("/a", "/b"), UnavailableError("no such file system"))
+    lookout = Lookout(helper, seconds=0)
+    for _ in range(3):
+        for folder in ("/a", "/b", "/c", "/d"):
+            lookout.want(folder, lambda _: None)
+        await _end(lookout)
+    assert helper.asked == [["/a", "/b"], ["/c", "/d"], ["/a", "/b"]]
+    assert lookout.find("/d") is not None
+
+
 async def test_folder_that_is_forgotten_in_a_look_stays_forgotten():
     lookout = Lookout(Helper(), seconds=0)
     lookout.want("/a", lambda _: pytest.fail("nobody waits for it"))
