@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
+from cts_core.model.record import JobRecord
 from cts_core.model.site import SiteName
 from cts_core.states import TERMINAL
 from tests.harness.faults import Outcome
@@ -53,6 +54,11 @@ class Trial:
         self.world.run_fate = lambda _: RunFate(result=self.result)
         self.job_id = self.world.add_job(make_template(CLUSTER, CONTAINERS), "job")
 
+    @property
+    def job(self) -> JobRecord:
+        """The record of the job."""
+        return self.world.jobs[self.job_id]
+
     async def server(self, life: Life | None = None) -> MemoryServer:
         server = MemoryServer(self.world, life, [CLUSTER])
         await server.start()
@@ -67,7 +73,7 @@ class Trial:
 
     def outcome(self, what: str) -> Outcome:
         """Return what went wrong with the job."""
-        world, job = self.world, self.world.jobs[self.job_id]
+        world, job = self.world, self.job
         history = [step.state.value for step in job.transition_times]
         expected = "canceled" if self.is_canceled else _END[self.result]
         wrong = []

@@ -166,6 +166,8 @@ class MemoryWorld:
     is_down: Callable[[str], bool] = lambda _system: False
     """Of ``sfapi``, ``perlmutter``, ``dtns``, ``jaws``, ``kbase`` and ``jgi``."""
     doubles_commands: bool = False
+    command_seconds: Callable[[int], float] = lambda _number: 0.0
+    """How long NERSC needs for a short command, by its number; infinitely long for one that it loses."""
     plans: dict[str, dict[str, Any]] = field(default_factory=dict)
     folders: dict[str, dict[str, _File]] = field(default_factory=dict)
     runs: dict[str, MemoryRun] = field(default_factory=dict)
@@ -179,6 +181,10 @@ class MemoryWorld:
     """How often a step of a job was done to its end."""
     worked: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     """By job, from when to when helpers and runs have worked for it."""
+    commands: int = 0
+    """Short commands that NERSC has taken."""
+    _told: dict[str, tuple[float, str]] = field(default_factory=dict)
+    """When a short command ends, and what it writes, by the id of its task."""
     _helpers: dict[asyncio.Task[None], Machine] = field(default_factory=dict)
 
     # -- jobs --
@@ -215,6 +221,24 @@ class MemoryWorld:
             checksum=ChecksumState.STORED,
             crc64nvme=crc64nvme,
         )
+
+    # -- commands --
+
+    def run_command(self, output: str) -> str:
+        """Return the id of the task of a short command that writes this."""
+        self.commands += 1
+        task_id = f"command {self.commands}"
+        self._told[task_id] = (monotonic() + self.command_seconds(self.commands), output)
+        return task_id
+
+    def find_task(self, task_id: str) -> Task:
+        ends, output = self._told.get(task_id, (0.0, None))
+        if output is None:
+            return Task(TaskState.GONE)
+        if monotonic() < ends:
+            return Task(TaskState.NEW)
+        del self._told[task_id]
+        return Task(TaskState.COMPLETED, is_ok=True, output=output)
 
     # -- helpers --
 
@@ -347,16 +371,15 @@ class _NERSC:
         )
 
     def _ended(self, machine: Machine, answer: object) -> str:
-        """Return as the id of the task what a short command writes."""
+        """Return the id of the task of a short command that writes this."""
         self._check(machine)
-        return answer if isinstance(answer, str) else json.dumps(answer)
+        output = answer if isinstance(answer, str) else json.dumps(answer)
+        return self._world.run_command(output)
 
     async def task(self, task_id: str) -> Task:
         def view() -> Task:
             self._check()
-            if task_id.startswith("task of"):
-                return Task(TaskState.GONE)
-            return Task(TaskState.COMPLETED, is_ok=True, output=task_id)
+            return self._world.find_task(task_id)
 
         return await self._life.ask(view)
 
@@ -623,16 +646,19 @@ class MemoryServer:
         objects: Any = _Objects(world, self.life)
         shared = _MemoryFacility(world, self.life, **given)
         others: Any = SimpleNamespace(wake=lambda: None, publish_progress=lambda _: None)
+        self._sites = {
+            cluster: JAWSSite(cluster, shared, self.records, objects) for cluster in clusters
+        }
         self._drivers = {
             cluster: Driver(
-                JAWSSite(cluster, shared, self.records, objects),
+                of_site,
                 self.records,
                 objects,
                 others,
                 others,
                 log_dir=LOG_DIR,
             )
-            for cluster in clusters
+            for cluster, of_site in self._sites.items()
         }
 
     async def start(self) -> None:
@@ -646,6 +672,11 @@ class MemoryServer:
 
     def call_back(self, job_id: str) -> None:
         self._drivers[self._world.jobs[job_id].cluster].nudge(job_id)
+
+    def waits_for(self, job_id: str) -> str | None:
+        """Return what a job is said to wait for."""
+        job = self._world.jobs[job_id]
+        return self._sites[job.cluster].waits_for(job)
 
     async def cancel(self, job_id: str) -> None:
         await cancel_job(self.records, job_id)

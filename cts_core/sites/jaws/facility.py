@@ -13,6 +13,7 @@ import logging
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -57,9 +58,13 @@ WAIT_SECONDS = 3.0
 KEY_SECONDS = 600.0
 """Between two looks at the key file."""
 COMMAND_SECONDS = 120.0
+"""How long nothing may come of a short command before it is sent again, since NERSC may have lost it; twice as long each time."""
+MAX_COMMAND_SECONDS = 3600.0
 """How long a short command may take, with its wait at NERSC."""
-_TASK_SECONDS = 1.0
-"""Between two looks at a short command."""
+_TASK_SECONDS, _MAX_TASK_SECONDS = 1.0, 15.0
+"""Between two looks at a short command: at first, and once it takes long."""
+_TASK_SHARE = 20
+"""Of the time that a command has taken, the part after which it is looked at again."""
 PLACE_SECONDS = 60.0
 """Between two times that the same is placed again at NERSC."""
 _PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
@@ -425,27 +430,49 @@ class Facility:
         command = commands.helper(machine, self._code_folder, words, needs_jaws=needs_jaws)
         return await self.sfapi.run(machine, command)
 
-    async def command(self, machine: Machine, text: str) -> str:
-        """Run a short command, and return what it wrote. Raises CommandError, SFAPIError, UnavailableError."""
-        task = await self._ended(await self.sfapi.run(machine, text))
-        if task.state is not TaskState.COMPLETED:
-            raise UnavailableError(f"NERSC did not end a command: it is {task.state.value}")
+    async def command(
+        self, machine: Machine, text: str, *, seconds: float = MAX_COMMAND_SECONDS
+    ) -> str:
+        """Run a short command, and return what it wrote. Raises CommandError, SFAPIError, UnavailableError.
+
+        It may run twice: it is sent again when nothing has come of it for long, and whichever ends first counts.
+        """
+        task = await self._ended(machine, text, seconds)
         if not task.is_ok:
             raise CommandError(task.error.strip()[-_MAX_ERROR:] or "it failed without a word")
         return task.output
 
-    async def _ended(self, task_id: str) -> Task:
-        try:
-            async with asyncio.timeout(COMMAND_SECONDS):
-                while True:
+    async def _ended(self, machine: Machine, text: str, seconds: float) -> Task:
+        begun = answered = time.monotonic()
+        tasks = [await self.sfapi.run(machine, text)]
+        again = COMMAND_SECONDS
+        while True:
+            for task_id in list(tasks):
+                try:
                     task = await self.sfapi.task(task_id)
-                    if task.is_over:
-                        return task
-                    await asyncio.sleep(self._task_seconds)
-        except TimeoutError:
-            raise UnavailableError(
-                f"NERSC did not end a command within {COMMAND_SECONDS:.0f} s"
-            ) from None
+                except UnavailableError:
+                    if time.monotonic() - answered > COMMAND_SECONDS:
+                        raise
+                    continue
+                answered = time.monotonic()
+                if task.state is TaskState.COMPLETED:
+                    return task
+                if task.is_over:
+                    tasks.remove(task_id)
+                    if not tasks:
+                        raise UnavailableError(
+                            f"NERSC did not end a command: it is {task.state.value}"
+                        )
+            waited = time.monotonic() - begun
+            if waited >= seconds:
+                raise UnavailableError(f"NERSC did not end a command within {seconds:.0f} s")
+            if waited >= again:
+                again *= 2
+                # The first one may still end.
+                with suppress(UnavailableError, SFAPIError):
+                    tasks.append(await self.sfapi.run(machine, text))
+            pause = max(self._task_seconds, min(_MAX_TASK_SECONDS, waited / _TASK_SHARE))
+            await asyncio.sleep(pause)
 
 
 def _modified(path: Path) -> float:

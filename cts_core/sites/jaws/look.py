@@ -138,6 +138,11 @@ class Lookout:
         """Return what the last look at a folder showed; None if there was none yet."""
         return self._seen.get(folder)
 
+    def waited(self, folder: str) -> float:
+        """Return for how many seconds the look under way has gone on, if this folder waits for a look; else 0."""
+        is_looking = self._task is not None and not self._task.done()
+        return time.monotonic() - self._last if is_looking and folder in self._wanted else 0.0
+
     def want(self, folder: str, on_look: Callable[[str], None]) -> None:
         """Have a folder looked at when a look is due; ``on_look`` is called with it once it was."""
         self._wanted[folder] = on_look

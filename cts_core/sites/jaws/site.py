@@ -36,7 +36,7 @@ from cts_core.model.site import SITE_LIMITS, SiteDescription, SiteName
 from cts_core.plan import ContainerPlan
 from cts_core.sites.jaws import commands
 from cts_core.sites.jaws.central import JAWSError
-from cts_core.sites.jaws.facility import Facility
+from cts_core.sites.jaws.facility import COMMAND_SECONDS, Facility
 from cts_core.sites.jaws.follow import Followed
 from cts_core.sites.jaws.layout import Attempt, Machine, Step
 from cts_core.sites.jaws.look import SeenFolder, failed_attempt, is_rested
@@ -188,7 +188,15 @@ class JAWSSite(Site):
                 "again by itself"
             )
         followed = self._followed.get(job.id)
-        return WAITS_AT_JAWS if followed is not None and followed.status == _READY else None
+        if followed is None:
+            return None
+        waited = self.facility.lookout.waited(followed.folder)
+        if waited > COMMAND_SECONDS and job.state is not JobState.JOB_SUBMITTED:
+            return (
+                f"NERSC is slow: it was asked {waited / 60:.0f} minutes ago how far the job is, and has not answered yet. The "
+                "job goes on by itself"
+            )
+        return WAITS_AT_JAWS if followed.status == _READY else None
 
     def _failed_attempt(self, job_id: str) -> tuple[Attempt, str] | None:
         followed = self._followed.get(job_id)
@@ -228,7 +236,9 @@ class JAWSSite(Site):
         try:
             await self.facility.connect()
             command = commands.tell_folder(self.facility.setup.group, job_id)
-            return (await self.facility.command(Machine.DTNS, command)).splitlines()
+            # Somebody waits for the answer.
+            told = await self.facility.command(Machine.DTNS, command, seconds=COMMAND_SECONDS)
+            return told.splitlines()
         except (ConfigError, CTSError, SFAPIError, CommandError) as e:
             return [f"The folder of the job at NERSC cannot be read now: {e}"]
 

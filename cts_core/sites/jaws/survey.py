@@ -8,7 +8,7 @@ from cts_core.errors import ConfigError, CTSError
 from cts_core.model.site import SiteName
 from cts_core.sites.jaws import commands
 from cts_core.sites.jaws.central import JAWSError
-from cts_core.sites.jaws.facility import Facility
+from cts_core.sites.jaws.facility import COMMAND_SECONDS, Facility
 from cts_core.sites.jaws.layout import Machine
 from cts_core.sites.jaws.sfapi import CommandError, SFAPIError
 from cts_core.sites.site import Survey
@@ -50,7 +50,9 @@ async def inspect(facility: Facility, site: SiteName) -> Survey:
             Machine.PERLMUTTER: (setup.staging_dir_perlmutter, setup.refdata_root),
         }
         command = commands.look_around(machine, folders[machine])
-        return (await facility.command(machine, command)).splitlines()
+        # Somebody waits for the answer.
+        told = await facility.command(machine, command, seconds=COMMAND_SECONDS)
+        return told.splitlines()
 
     availability, notes = await facility.current(site)
     if availability.reason is not None:

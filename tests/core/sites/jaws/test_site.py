@@ -268,6 +268,9 @@ class Alone(JAWSSite):
     def find(self, folder: str) -> SeenFolder | None:
         return self.told.get(folder)
 
+    def waited(self, _folder: str) -> float:
+        return 0.0
+
     async def get_job(self, job_id: str) -> JobRecord:
         return make_job_record(id=job_id)
 
