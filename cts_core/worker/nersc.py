@@ -2,7 +2,7 @@
 
 ``nersc.py attempt FOLDER STEP NUMBER PLAN`` makes an attempt, as the plan says, a file of JSON that is removed once it was
 read, since it has links in it. ``nersc.py look`` is told by standard input what to look at, and answers on standard output.
-``nersc.py stop FOLDER`` keeps a job from being submitted any more. Every command may come twice, or late.
+``nersc.py stop FOLDER PLANS`` keeps a job from being submitted any more. Every command may come twice, or late.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def main(arguments: List[str]) -> int:
         folder, step, number, plan = arguments[1:]
         return make_attempt(folder, step, int(number), plan)
     if arguments[0] == "stop":
-        print(json.dumps(stop(arguments[1])))  # noqa: T201 - the answer
+        print(json.dumps(stop(*arguments[1:])))  # noqa: T201 - the answer
         return 0
     print(json.dumps(look(json.load(sys.stdin))))  # noqa: T201 - the answer
     return 0
@@ -67,13 +67,14 @@ def main(arguments: List[str]) -> int:
 
 def make_attempt(folder: str, step: str, number: int, plan_path: str) -> int:
     """Make an attempt at a step, unless somebody has begun it."""
-    os.makedirs(folder, exist_ok=True)
-    # Before the claim: a command that ran twice has one plan for both, which the one that comes too late removes.
+    # Before the claim: a command that ran twice has one plan for both, which the one that comes too late removes. Before there is a folder: one that
+    # comes when the job was canceled and cleaned has none, and must leave nothing.
     try:
         with open(plan_path, encoding="utf-8") as file:
             plan: Plan = json.load(file)
     except FileNotFoundError:
         return 0
+    os.makedirs(folder, exist_ok=True)
     attempt = Attempt(folder, step, number)
 
     def work() -> Any:  # noqa: ANN401 - JSON
@@ -302,11 +303,19 @@ STEPS: Mapping[str, Callable[[str, Attempt, Plan], Any]] = {
 # -- what others ask --
 
 
-def stop(folder: str) -> List[int]:
+def stop(folder: str, plans: str) -> List[int]:
     """Keep a job from being submitted, and return the numbers of the attempts at that which have begun.
 
-    An attempt looks for later ones right before it submits, and none begins whose claim is there.
+    An attempt looks for later ones right before it submits, and none begins whose claim is there. That claim goes when the job is cleaned:
+    of commands that come later than that the plans are removed, without which they do nothing.
     """
+    begun = _stop(folder)
+    for plan in glob.glob(f"{glob.escape(os.path.join(plans, os.path.basename(folder)))}.*.plan"):
+        _remove(plan)
+    return begun
+
+
+def _stop(folder: str) -> List[int]:
     os.makedirs(folder, exist_ok=True)
     mark = os.path.join(folder, f"stop-{uuid.uuid4().hex}.tmp")
     try:

@@ -321,6 +321,8 @@ class MemoryWorld:
         }
 
     def keep_from_submission(self, folder: str) -> list[int]:
+        for path in [path for path in self.plans if f"/{folder.rpartition('/')[2]}." in path]:
+            del self.plans[path]
         files = self.folders.setdefault(folder, {})
         begun = sorted(int(match[1]) for name in files if (match := _CLAIM.fullmatch(name)))
         if begun and files[f"submit-{begun[-1]}.claim"].text == _STOP:

@@ -174,15 +174,22 @@ def unpack_code(archive: str, code: str) -> str:
     )
 
 
-def remove(folders: Iterable[str]) -> str:
-    """Return the command that removes folders with all that is in them."""
-    return f"{_DTN}rm -rf {shlex.join(folders)}\n"
+def remove(folder: str, others: Sequence[str], plans: str) -> str:
+    """Return the command that removes the folder of a job, or of reference data, other folders of it, and its plans.
+
+    Without its plan, a command that comes late does nothing.
+    """
+    name = shlex.quote(folder.rpartition("/")[2])
+    return (
+        f"{_DTN}rm -f {shlex.quote(plans)}/{name}.*.plan\nrm -rf {shlex.join([folder, *others])}\n"
+    )
 
 
-def remove_staging(work: str, folder: str) -> str:
+def remove_staging(work: str, folder: str, plans: str) -> str:
     """Return the command that removes what the transfer of reference data has left: in its own folder, and beside that of the data."""
     return (
-        f"{remove([work])}rm -rf {shlex.quote(folder)}.*.tmp {shlex.quote(folder)}.*.tmp.packed\n"
+        f"{remove(work, [], plans)}"
+        f"rm -rf {shlex.quote(folder)}.*.tmp {shlex.quote(folder)}.*.tmp.packed\n"
     )
 
 

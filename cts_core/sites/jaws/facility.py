@@ -411,9 +411,9 @@ class Facility:
         The same attempt may be begun again: only one helper makes it.
         """
         machine = Machine.PERLMUTTER if attempt.step is Step.SUBMIT else Machine.DTNS
-        name = f"{uuid.uuid4().hex}.plan"
+        name = uuid.uuid4().hex
         content = await run_in_pool(_encode, plan)
-        path = f"{self.layout.plans()}/{name}"
+        path = self.layout.plan(job_folder(Machine.DTNS), name)
         if attempt.step is Step.SUBMIT and attempt.number > 1:
             # JAWS's client may have refused the one before since its config is gone.
             await self._place_again("the config of JAWS's client", self._prepare_perlmutter)
@@ -424,7 +424,7 @@ class Facility:
             await self.sfapi.upload(Machine.DTNS, path, content)
         words = [
             *("attempt", job_folder(machine), attempt.step.value, str(attempt.number)),
-            f"{self.layout.plans(machine)}/{name}",
+            self.layout.plan(job_folder(machine), name, machine),
         ]
         needs_jaws = attempt.step is Step.SUBMIT
         command = commands.helper(machine, self._code_folder, words, needs_jaws=needs_jaws)

@@ -146,6 +146,10 @@ class Layout:
         """Return the folder in which helpers find what they are to do; each removes its own plan."""
         return self._ours(machine, "plans")
 
+    def plan(self, folder: str, name: str, machine: Machine = Machine.DTNS) -> str:
+        """Return the path of a plan for the job, or the reference data, that has this folder; its plans are found by their names."""
+        return f"{self.plans(machine)}/{folder.rpartition('/')[2]}.{name}.plan"
+
     def refdata_work(self, refdata_id: str) -> str:
         """Return the folder of the transfer of reference data, which has none of the data in it."""
         return self._ours(Machine.DTNS, "refdata", refdata_id)

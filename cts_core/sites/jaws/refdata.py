@@ -92,7 +92,7 @@ class Stagings:
         layout = self._facility.layout
         folder = layout.refdata_work(refdata_id)
         self._facility.lookout.forget(folder)
-        command = commands.remove_staging(folder, layout.refdata(refdata_id))
+        command = commands.remove_staging(folder, layout.refdata(refdata_id), layout.plans())
         try:
             await self._facility.command(Machine.DTNS, command)
         except (SFAPIError, CommandError) as e:

@@ -364,7 +364,7 @@ class StepRunner:
     async def _stop_submission(self, job_id: str, *, may_be_submitted: bool) -> set[str] | None:
         """Keep a job from being submitted; return the runs that its folder and JAWS know, or None as long as an attempt goes on."""
         folder = self._facility.layout.job(job_id)
-        begun = await self._facility.ask_helper(["stop", folder])
+        begun = await self._facility.ask_helper(["stop", folder, self._facility.layout.plans()])
         seen = (await self._lookout.look_at(folder)).attempts.get(Step.SUBMIT, [])
         # The last claim is the one that keeps the job from being submitted.
         attempts = seen[:-1]
@@ -377,7 +377,7 @@ class StepRunner:
 
     async def clean(self, job: JobRecord) -> None:
         """Remove the folders of a job and of its runs at NERSC."""
-        folders = [self._facility.layout.job(job.id)]
+        layout, folders = self._facility.layout, list[str]()
         for run_id in job.jaws_details.run_id if job.jaws_details else ():
             run = await self._facility.central.run(run_id)
             if (
@@ -386,4 +386,6 @@ class StepRunner:
                 and (of_run := run_folder(run.output_dir, run_id))
             ):
                 folders.append(of_run)
-        await self._facility.command(Machine.DTNS, commands.remove(folders))
+        await self._facility.command(
+            Machine.DTNS, commands.remove(layout.job(job.id), folders, layout.plans())
+        )

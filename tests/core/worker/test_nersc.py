@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -33,7 +34,7 @@ class Job:
         self.plans.mkdir()
 
     def plan(self, **plan: Any) -> Path:
-        path = self.plans / f"{len(list(self.plans.iterdir()))}.plan"
+        path = self.plans / f"job.{len(list(self.plans.iterdir()))}.plan"
         path.write_text(json.dumps({"callback": "http://127.0.0.1:1/", **plan}))
         return path
 
@@ -102,8 +103,8 @@ def test_attempt_that_was_taken_for_lost_submits_nothing(job: Job, tmp_path: Pat
 
 
 def test_stopped_job_is_never_submitted(job: Job, tmp_path: Path):
-    assert nersc.stop(str(job.folder)) == []
-    assert nersc.stop(str(job.folder)) == []
+    assert nersc.stop(str(job.folder), str(job.plans)) == []
+    assert nersc.stop(str(job.folder), str(job.plans)) == []
     plan = _submit_plan(tmp_path, f"touch {tmp_path}/ran")
     path = job.plan(**plan)
     nersc.main(["attempt", str(job.folder), "submit", "1", str(path)])
@@ -111,11 +112,25 @@ def test_stopped_job_is_never_submitted(job: Job, tmp_path: Path):
     assert not (tmp_path / "ran").exists()
 
 
+def test_job_that_was_stopped_and_cleaned_is_not_submitted_by_a_late_command(
+    job: Job, tmp_path: Path
+):
+    path = job.plan(**_submit_plan(tmp_path, f"touch {tmp_path}/ran"))
+    other = path.with_name("job2.0.plan")
+    other.touch()
+    nersc.main(["stop", str(job.folder), str(job.plans)])
+    shutil.rmtree(job.folder)
+    nersc.main(["attempt", str(job.folder), "submit", "1", str(path)])
+    assert not (tmp_path / "ran").exists()
+    assert not job.folder.exists()
+    assert list(job.plans.iterdir()) == [other]
+
+
 def test_stop_tells_of_attempts_that_have_begun(job: Job, tmp_path: Path):
     job.attempt(Step.SUBMIT, **_submit_plan(tmp_path, "echo '{\"run_id\": 1}'"))
     stopped: list[list[int]] = []
     threads = [
-        threading.Thread(target=lambda: stopped.append(nersc.stop(str(job.folder))))
+        threading.Thread(target=lambda: stopped.append(nersc.stop(str(job.folder), str(job.plans))))
         for _ in range(4)
     ]
     for thread in threads:
@@ -382,7 +397,7 @@ def test_plan_is_read_before_the_claim_is_made(job: Job, monkeypatch: pytest.Mon
 
 def test_attempt_without_a_plan_is_not_claimed(job: Job):
     nersc.main(["attempt", str(job.folder), "upload", "1", str(job.plans / "none")])
-    assert not list(job.folder.iterdir())
+    assert not job.folder.exists()
 
 
 # -- as a program --

@@ -106,10 +106,18 @@ def test_words_and_the_question_reach_the_helper_as_they_are(tmp_path: Path, mac
     assert told.stdout == '[["look", "$x \'y\'"], {"a": "$x `y` \'z\'\\nCTS_END\\n"}]\n'
 
 
-def test_folders_are_removed(tmp_path: Path):
-    (tmp_path / "it's" / "x").mkdir(parents=True)
-    assert _run(commands.remove([f"{tmp_path}/it's", f"{tmp_path}/none"]), tmp_path).returncode == 0
-    assert not list(tmp_path.iterdir())
+def test_folders_and_plans_of_a_job_are_removed(tmp_path: Path):
+    jobs, run, plans = (tmp_path / name for name in ("jobs", "it's a run", "plans of one"))
+    for folder in (jobs / "id" / "x", jobs / "id2", run, plans):
+        folder.mkdir(parents=True)
+    for plan in ("id.1f.plan", "id.2e.plan", "id2.1f.plan"):
+        (plans / plan).touch()
+    command = commands.remove(f"{jobs}/id", [str(run), f"{tmp_path}/none"], str(plans))
+    for _ in range(2):
+        assert _run(command, tmp_path).returncode == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["jobs", "plans of one"]
+    assert [path.name for path in jobs.iterdir()] == ["id2"]
+    assert [path.name for path in plans.iterdir()] == ["id2.1f.plan"]
 
 
 def test_what_a_staging_has_left_is_removed_beside_the_data(tmp_path: Path):
@@ -117,7 +125,8 @@ def test_what_a_staging_has_left_is_removed_beside_the_data(tmp_path: Path):
     left = [work, data.with_name("id.1f.tmp"), data.with_name("id.1f.tmp.packed")]
     for folder in (*left, data, data.with_name("other.2e.tmp")):
         (folder / "x").mkdir(parents=True)
-    assert _run(commands.remove_staging(str(work), str(data)), tmp_path).returncode == 0
+    command = commands.remove_staging(str(work), str(data), str(tmp_path / "plans"))
+    assert _run(command, tmp_path).returncode == 0
     assert {path.name for path in data.parent.iterdir()} == {"id", "other.2e.tmp"}
     assert not work.exists()
 
