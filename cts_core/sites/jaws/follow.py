@@ -72,6 +72,8 @@ class Followed:
     ask_at: float = field(default_factory=lambda: time.monotonic() + ASK_SECONDS[0])
     tagged: tuple[int, list[str]] | None = None
     """The runs with the job's tag, and the number of the attempt to submit after which they were looked for."""
+    is_searched: bool = False
+    """Whether JAWS was asked for further runs, some time after the last of several attempts to submit."""
     stored: dict[int, bool] = field(default_factory=dict)
     """Whether all outputs are right, by the number of the upload after which that was looked at."""
     running: dict[Step, float] = field(default_factory=dict)

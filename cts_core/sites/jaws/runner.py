@@ -30,8 +30,9 @@ from cts_core.objects.s3.presign import Output, PresignedPost
 from cts_core.objects.store import StoredObject
 from cts_core.plan import ContainerPlan, plan_job
 from cts_core.sites.jaws import commands, transfers
+from cts_core.sites.jaws.central import JAWSError
 from cts_core.sites.jaws.facility import Facility
-from cts_core.sites.jaws.follow import Followed
+from cts_core.sites.jaws.follow import ASK_SECONDS, Followed
 from cts_core.sites.jaws.layout import (
     DEPLOYED_CHECKSUMS,
     Attempt,
@@ -213,7 +214,7 @@ class StepRunner:
             await self._facility.central.cancel(run_id)
             followed.cancelled.add(run_id)
 
-    async def _follow(self, followed: Followed, decision: Decision, _: SeenFolder) -> None:
+    async def _follow(self, followed: Followed, decision: Decision, folder: SeenFolder) -> None:
         run_id = decision.run_id or ""
         followed.note_asked()
         run = await self._facility.central.run(run_id)
@@ -224,7 +225,24 @@ class StepRunner:
         was_cancelled = end is RunEnd.SYSTEM_ERROR and await self._facility.central.was_cancelled(
             run_id
         )
+        if end is not None or followed.asked >= len(ASK_SECONDS):
+            await self._search_further(followed, folder)
         followed.run = SeenRun(end, was_cancelled=was_cancelled)
+
+    async def _search_further(self, followed: Followed, folder: SeenFolder) -> None:
+        """Find runs of attempts that failed, or were lost, after which JAWS took the job all the same: they show in no folder.
+
+        That the run goes on must not depend on it.
+        """
+        number = last_number(folder, Step.SUBMIT)
+        if number < 2 or followed.is_searched:  # noqa: PLR2004 - several
+            return
+        try:
+            found = await self._facility.central.find(followed.job.id)
+        except (UnavailableError, JAWSError) as e:
+            log.warning("Further runs of job %s were not looked for: %s", followed.job.id, e)
+            return
+        followed.tagged, followed.is_searched = (number, found or []), True
 
     async def _output_dir(self, run_id: str) -> str:
         run = await self._facility.central.run(run_id)

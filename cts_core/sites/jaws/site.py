@@ -322,10 +322,11 @@ class JAWSSite(Site):
         details = live.job.jaws_details
         run_id = details.run_id[-1] if details else None
         decision = decide(state, run_id, followed.seen(state, folder or SeenFolder()))
-        if folder is None and decision.next is not Next.FOLLOW:
-            # What was done already is not to be done again.
+        if folder is None:
             self._look(followed)
-            return None
+            if decision.next is not Next.FOLLOW:
+                # What was done already is not to be done again.
+                return None
         try:
             report = self._report(live, followed, decision, folder or SeenFolder())
         except ResultError as e:
@@ -335,7 +336,8 @@ class JAWSSite(Site):
         return None if decision.surplus else report
 
     def _look(self, followed: Followed) -> None:
-        self.facility.lookout.want(followed.folder, lambda _: self._on_change(followed.job.id))
+        if self.facility.nersc().is_usable:
+            self.facility.lookout.want(followed.folder, lambda _: self._on_change(followed.job.id))
 
     # -- reports --
 
@@ -388,10 +390,10 @@ class JAWSSite(Site):
         then, job_id = decision.next, followed.job.id
         if then is Next.NOTHING:
             return
-        if then is not Next.FOLLOW:
-            self._look(followed)
-        if then is Next.FOLLOW and not decision.surplus and time.monotonic() < followed.ask_at:
+        if then is Next.FOLLOW and time.monotonic() < followed.ask_at:
             return
+        # A run has to be seen, too, that an attempt leaves which was taken for lost.
+        self._look(followed)
         step = _ATTEMPTS.get(then)
         if then is Next.WAIT or not self._failing.is_due(job_id):
             return

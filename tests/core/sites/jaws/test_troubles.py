@@ -11,7 +11,7 @@ import pytest
 
 from cts_core.states import JobState
 from tests.faults.jaws import Trial
-from tests.harness.jaws_memory import monotonic, run_in_memory
+from tests.harness.jaws_memory import HelperFate, MemoryRun, RunFate, monotonic, run_in_memory
 
 HOUR = 3600.0
 POLL_SECONDS = 30.0
@@ -75,5 +75,61 @@ def test_job_says_that_nersc_is_slow():
         trial.world.command_seconds = lambda _: 1.0
         await _end(trial, 2)
         assert server.waits_for(trial.job_id) is None
+
+    _run(work)
+
+
+# -- second runs --
+
+
+async def _until_run(trial: Trial) -> None:
+    trial.world.run_fate = lambda _: RunFate(seconds=5 * HOUR)
+    while not trial.world.runs:
+        await asyncio.sleep(1)
+
+
+async def _until_cancelled(run: MemoryRun) -> float:
+    """Return how long the run has gone on."""
+    while not run.is_over:
+        await asyncio.sleep(1)
+    assert run.is_cancelled
+    return monotonic() - run.begun
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_run_of_a_helper_that_was_taken_for_lost_is_cancelled_soon(*, restarts: bool):
+    async def work() -> None:
+        trial = Trial()
+        server = await trial.server()
+        await _until_run(trial)
+        while trial.job.state is not JobState.JOB_SUBMITTED:
+            await asyncio.sleep(1)
+        await asyncio.sleep(1000)
+        late = trial.world.submit_late(trial.job_id, 2)
+        if restarts:
+            server.kill()
+            await trial.server()
+        assert await _until_cancelled(late) < 700
+        trial.world.runs.pop(late.id)
+        await _end(trial, 8)
+
+    _run(work)
+
+
+def test_run_that_only_jaws_knows_is_found_while_another_goes_on():
+    async def work() -> None:
+        trial = Trial()
+        failed = HelperFate(fails="JAWS's client took longer than 600 seconds")
+        fates = iter([failed])
+        trial.world.helper_fate = lambda _, step: (
+            next(fates, HelperFate()) if step == "submit" else HelperFate()
+        )
+        await trial.server()
+        await _until_run(trial)
+        await asyncio.sleep(60)
+        late = trial.world.submit_late(trial.job_id)
+        assert await _until_cancelled(late) < 900
+        trial.world.runs.pop(late.id)
+        await _end(trial, 8)
 
     _run(work)
