@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from cts_jupyter import formatting
 from cts_jupyter.client.event_feed import Change
@@ -40,9 +40,6 @@ from cts_jupyter.notebook.session import Session
 from cts_jupyter.notebook.table import Table
 from cts_jupyter.notebook.typed_paths import object_path
 from cts_jupyter.notebook.verification import verify_files
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 log = logging.getLogger(__name__)
 
@@ -178,13 +175,9 @@ class Job:
         """
         return output_table(find_outputs(self._session.client, self.id, family=True))
 
-    def files(self) -> pd.DataFrame | Table[JobOutput]:
-        """Return the outputs as a DataFrame, or as a Table where pandas is not installed."""
-        outputs = self.outputs
-        try:
-            return outputs.to_frame()
-        except ImportError:
-            return outputs
+    def files(self) -> Table[JobOutput]:
+        """Return the same as :attr:`outputs`."""
+        return self.outputs
 
     def verify(self, *, family: bool = False) -> Table[Verdict]:
         """Have the service read every output whole, and compare it with the checksum that the job recorded.

@@ -1,4 +1,4 @@
-"""Tables, which listings return: text in a terminal, HTML in a notebook, a sequence of rows in Python."""
+"""Tables, which listings return: text in a terminal, HTML in a notebook, rows and columns in Python."""
 
 from __future__ import annotations
 
@@ -42,8 +42,11 @@ class Column(Generic[Row]):
         return self.text(row) if self.value is None else self.value(row)
 
 
-class Table(Sequence[Row]):
-    """A sequence of rows that a notebook shows as a table, and that converts to a DataFrame."""
+class Table(Sequence[Row], dict[str, list[object]]):  # type: ignore[misc]  # as a sequence, where they differ
+    """A sequence of rows that a notebook shows as a table, and a dict of its columns by their names.
+
+    pandas and polars make a frame with named columns of a dict only, as in ``pd.DataFrame(table)``.
+    """
 
     def __init__(
         self,
@@ -54,6 +57,7 @@ class Table(Sequence[Row]):
         notes: Sequence[str] = (),
     ) -> None:
         """``empty`` is shown when there are no rows, ``notes`` below the rows."""
+        super().__init__({column.name: [column.of(row) for row in rows] for column in columns})
         self._columns = list(columns)
         self._rows = list(rows)
         self._empty = empty
@@ -63,22 +67,23 @@ class Table(Sequence[Row]):
     def __getitem__(self, index: int) -> Row: ...
     @overload
     def __getitem__(self, index: slice) -> list[Row]: ...
-    def __getitem__(self, index: int | slice) -> Row | list[Row]:
-        return self._rows[index]
+    @overload
+    def __getitem__(self, index: str) -> list[object]: ...
+    def __getitem__(self, index: int | slice | str) -> Row | list[Row] | list[object]:
+        """Return a row or some of them, or the values of a column."""
+        return dict.__getitem__(self, index) if isinstance(index, str) else self._rows[index]
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __iter__(self) -> Iterator[Row]:
+    def __iter__(self) -> Iterator[Row]:  # type: ignore[override]
         return iter(self._rows)
 
     def to_frame(self) -> pd.DataFrame:
-        """Return all rows as a DataFrame. Raises ImportError without pandas."""
+        """Return all rows as a DataFrame, as ``pd.DataFrame(table)`` does. Raises ImportError without pandas."""
         import pandas as pd  # noqa: PLC0415 - optional, and slow to import
 
-        return pd.DataFrame(
-            {column.name: [column.of(row) for row in self._rows] for column in self._columns}
-        )
+        return pd.DataFrame(self)
 
     def _shown(self) -> tuple[list[Column[Row]], list[tuple[list[str], str]], list[str]]:
         """Return the columns that are not empty, their cells with the text below, of the rows that are shown, and the notes."""

@@ -10,7 +10,7 @@ import ast
 import builtins
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from numbers import Number
 from typing import Any
@@ -175,8 +175,11 @@ def _word(value: object, expression: str) -> str:
 
 def _items(value: object) -> Iterable[object] | None:
     """Return the items of a list-like value; None for a single value."""
-    one_thing = isinstance(value, (bytes, Mapping)) or _as_word(value) is not None
-    return value if isinstance(value, Iterable) and not one_thing else None
+    if isinstance(value, (str, bytes)) or _as_word(value) is not None:
+        return None
+    # A table is a dict of its columns, too, and stands for its rows.
+    is_list = isinstance(value, Sequence) or not isinstance(value, Mapping)
+    return value if isinstance(value, Iterable) and is_list else None
 
 
 def _words(text: str, namespace: Namespace) -> list[str]:
@@ -214,11 +217,11 @@ def _plain(value: object, expression: str) -> object:
         return value
     if isinstance(value, timedelta):
         return value.total_seconds()
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item, expression) for key, item in value.items()}
     items = _items(value)
     if items is not None:
         return [_plain(item, expression) for item in items]
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item, expression) for key, item in value.items()}
     return _word(value, expression)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pandas as pd
+import pytest
+
 from cts_jupyter.notebook.table import MAX_SHOWN, Column, Table
 
 COLUMNS = [
@@ -22,6 +25,25 @@ def test_rows_as_sequence_text_and_dataframe():
         "three",
     ]
     assert table.to_frame().to_dict("list")["size"] == [2, 3, 14]
+
+
+@pytest.mark.parametrize("rows", [[2, 3, 14], []])
+def test_frame_of_a_table_has_its_columns_whichever_way_it_is_made(rows):
+    table = Table(COLUMNS, rows, empty="none")
+    for frame in (pd.DataFrame(table), table.to_frame()):
+        assert list(frame.columns) == ["name", "size", "remark"]
+        assert list(frame["size"]) == rows
+    assert table["size"] == rows
+    assert list(pd.DataFrame(table, columns=["size"])) == ["size"]
+
+
+def test_table_is_a_sequence_of_its_rows_wherever_that_differs_from_a_dict():
+    table = Table(COLUMNS, [2, 3, 3], empty="none")
+    assert (3 in table, "size" in table, table.index(3), table.count(3)) == (True, False, 1, 2)
+    assert list(reversed(table)) == [3, 3, 2]
+    assert bool(table)
+    assert not Table(COLUMNS, [], empty="none")
+    assert [*map(str, table)] == ["2", "3", "3"]
 
 
 def test_empty_column_is_left_out():

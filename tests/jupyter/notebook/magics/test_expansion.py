@@ -19,6 +19,7 @@ from cts_jupyter.notebook.magics.expansion import (
 )
 from cts_jupyter.notebook.magics.yaml_cell import load_cell
 from cts_jupyter.notebook.placeholders import quote_word
+from cts_jupyter.notebook.table import Column, Table
 
 
 class Thing:
@@ -40,6 +41,7 @@ NAMES = {
     "thing": Thing(),
     "day": dt.timedelta(hours=1),
     "numbers": (n for n in [1, 2]),
+    "table": Table([Column("name", str)], [Path("b/a.fna"), Path("b/b.fna")], empty=""),
 }
 
 
@@ -55,6 +57,7 @@ def words(line, **local):
         ("${genomes[0]}", ["b/a 1.fna"]),
         ("'{d[\"k\"]}'", ["v}"]),
         ("out_$n.tsv", ["out_3.tsv"]),
+        ("$table", ["b/a.fna", "b/b.fna"]),
         ("{n+1}GB", ["4GB"]),
         ("$path/y", ["/tmp/x/y"]),
         ("$thing {thing}", ["a-word", "a-word"]),
@@ -137,6 +140,7 @@ def test_yaml_scalars_are_expanded():
         "runtime": "$day",
         "nested": {"a": "$$img", "b": "{n}", "c": "${n + 1}"},
         "all": "$genomes",
+        "rows": "$table",
         "numbers": "$numbers",
         "where": "$path",
         "none": "$nothing",
@@ -148,6 +152,7 @@ def test_yaml_scalars_are_expanded():
         "runtime": 3600.0,
         "nested": {"a": "$img", "b": "{n}", "c": 4},
         "all": ["b/a 1.fna", "b/b.fna"],
+        "rows": ["b/a.fna", "b/b.fna"],
         "numbers": [1, 2],
         "where": "/tmp/x",
         "none": None,
