@@ -26,8 +26,9 @@ async def sfapi_client(
 ) -> AsyncIterator[SFAPI]:
     http = HttpClient("127.0.0.1", timeout=timeout, connections=4, max_bytes=64 << 20)
     key = read_key(write_key(nersc, folder / "key"))
-    credentials = Credentials(key, http, nersc.token_url)
-    yield SFAPI(nersc.api_url, nersc.beta_url, http, credentials, Pace(per_second))
+    pace = Pace(per_second)
+    credentials = Credentials(key, http, nersc.token_url, pace)
+    yield SFAPI(nersc.api_url, nersc.beta_url, http, credentials, pace)
     await http.close()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cts_core.backoff import Backoff
-from cts_core.sites.jaws import facility, follow, look, refdata, site
+from cts_core.sites.jaws import credentials, facility, follow, look, refdata, site
 
 
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -14,6 +14,7 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(site, "RETRY", Backoff(first=0.2, longest=1.0))
     monkeypatch.setattr(refdata, "RETRY", Backoff(first=0.2, longest=1.0))
     monkeypatch.setattr(refdata, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(credentials, "RETRY", Backoff(first=0.2, longest=1.0))
     monkeypatch.setattr(look, "REST_SECONDS", 0.2)
     monkeypatch.setattr(facility, "_PAUSES", (0.2,))
     monkeypatch.setattr(facility, "STATUS_SECONDS", 0.3)

@@ -259,7 +259,7 @@ class Facility:
         modified = await asyncio.to_thread(_modified, path)
         key = await asyncio.to_thread(read_key, path)
         setup = self.setup
-        credentials = Credentials(key, self._nersc, setup.sfapi_token_url)
+        credentials = Credentials(key, self._nersc, setup.sfapi_token_url, self._pace)
         sfapi = SFAPI(setup.sfapi_url, setup.sfapi_beta_url, self._nersc, credentials, self._pace)
         user = await sfapi.account()
         if user != setup.user:

@@ -213,14 +213,15 @@ class SFAPI(PublicSFAPI):
     async def _send(
         self, method: str, url: str, body: bytes | None, content_type: str | None
     ) -> object:
-        token = (await self.credentials.token()).get_secret_value()
-        headers = {"Authorization": f"Bearer {token}"}
+        token = await self.credentials.token()
+        headers = {"Authorization": f"Bearer {token.get_secret_value()}"}
         if content_type is not None:
             headers["Content-Type"] = content_type
         status, content = await self._call(method, url, headers, body)
         if status == httpx.codes.UNAUTHORIZED:
-            self.credentials.forget_token()
+            self.credentials.refuse(token)
             raise UnavailableError("NERSC refuses the token that it has given")
+        self.credentials.accept(token)
         return await _json(status, content)
 
 

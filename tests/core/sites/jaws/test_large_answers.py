@@ -45,6 +45,9 @@ class Answering:
     async def token(self) -> SecretStr:
         return SecretStr("t")
 
+    def accept(self, token: SecretStr) -> None:
+        """Nothing is kept."""
+
 
 def _sfapi(answer: object) -> SFAPI:
     http: Any = Answering(answer)
