@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -168,6 +169,12 @@ class MemoryWorld:
     doubles_commands: bool = False
     command_seconds: Callable[[int], float] = lambda _number: 0.0
     """How long NERSC needs for a short command, by its number; infinitely long for one that it loses."""
+    key: int = 0
+    """Of the client in the key file, by a number."""
+    refused_keys: set[int] = field(default_factory=set)
+    client_end: datetime = NOON + timedelta(days=1000)
+    refusals: int = 0
+    """How often a client was refused."""
     plans: dict[str, dict[str, Any]] = field(default_factory=dict)
     folders: dict[str, dict[str, _File]] = field(default_factory=dict)
     runs: dict[str, MemoryRun] = field(default_factory=dict)
@@ -349,18 +356,30 @@ class _NERSC:
     def __init__(self, world: MemoryWorld, life: Life) -> None:
         self._world = world
         self._life = life
+        self._key = world.key
+        self.refusal: str | None = None
 
-    def _check(self, machine: Machine | None = None) -> None:
+    def _check_up(self) -> None:
         if self._world.is_down("sfapi"):
             raise UnavailableError("NERSC answers with status 503")
+
+    def _check(self, machine: Machine | None = None) -> None:
+        self._check_up()
+        self.refusal = None
+        if self._key in self._world.refused_keys:
+            self._world.refusals += 1
+            self.refusal = f"NERSC gives no token for its client {self._key}"
+            raise UnavailableError(self.refusal)
         if machine is not None and self._world.is_down(machine):
             raise SFAPIError(f"NERSC says that a call failed: {machine} is unavailable")
 
     async def account(self) -> str:
+        await self._life.ask(self._check)
         return LAYOUT.user
 
     async def client(self) -> ClientInfo:
-        return ClientInfo("client", NOON + timedelta(days=1000))
+        await self._life.ask(self._check)
+        return ClientInfo(str(self._key), self._world.client_end)
 
     async def run(self, machine: Machine, command: str) -> str:
         if not command.startswith("["):
@@ -427,7 +446,7 @@ class _NERSC:
 
     async def status(self, machine: Machine) -> object:
         def view() -> object:
-            self._check()
+            self._check_up()
             return {"status": "unavailable" if self._world.is_down(machine) else "active"}
 
         return await self._life.ask(view)
@@ -469,6 +488,10 @@ class _JAWS:
             return Run(run_id, "done", "cancelled" if run.is_cancelled else run.result, run.folder)
 
         return await self._ask(view)
+
+    async def describe(self, run_id: str) -> dict[str, Any]:
+        run = await self.run(run_id)
+        return {} if run is None else {"status": run.status, "result": run.result}
 
     async def was_cancelled(self, run_id: str) -> bool:
         return await self._ask(lambda: self._world.runs[run_id].is_cancelled)
@@ -630,16 +653,17 @@ class _MemoryFacility(Facility):
         )
         super().__init__(setup, **given)
         self.central: Any = _JAWS(world, life)
-        self._nersc_client: Any = _NERSC(world, life)
-        self._public = self._nersc_client
+        self._make: Callable[[], Any] = partial(_NERSC, world, life)
+        self._world = world
+        self._public = self._make()
 
-    async def _watch_key(self) -> None:
-        """There is no key."""
+    async def _key_time(self) -> float:
+        return self._world.key
 
     async def _make_client(self) -> Any:
-        modified = self.setup.sfapi_cred_path.stat().st_mtime
-        info = await self._nersc_client.client()
-        return facility._Client(self._nersc_client, info, modified)
+        modified, client = await self._key_time(), self._make()
+        await client.account()
+        return facility._Client(client, await client.client(), modified)
 
 
 class MemoryServer:
@@ -657,21 +681,14 @@ class MemoryServer:
         self._world = world
         self.records: Any = MemoryRecords(world, self.life)
         objects: Any = _Objects(world, self.life)
-        shared = _MemoryFacility(world, self.life, **given)
+        shared = self.facility = _MemoryFacility(world, self.life, **given)
         others: Any = SimpleNamespace(wake=lambda: None, publish_progress=lambda _: None)
-        self._sites = {
+        self.sites = {
             cluster: JAWSSite(cluster, shared, self.records, objects) for cluster in clusters
         }
         self._drivers = {
-            cluster: Driver(
-                of_site,
-                self.records,
-                objects,
-                others,
-                others,
-                log_dir=LOG_DIR,
-            )
-            for cluster, of_site in self._sites.items()
+            cluster: Driver(of_site, self.records, objects, others, others, log_dir=LOG_DIR)
+            for cluster, of_site in self.sites.items()
         }
 
     async def start(self) -> None:
@@ -689,7 +706,7 @@ class MemoryServer:
     def waits_for(self, job_id: str) -> str | None:
         """Return what a job is said to wait for."""
         job = self._world.jobs[job_id]
-        return self._sites[job.cluster].waits_for(job)
+        return self.sites[job.cluster].waits_for(job)
 
     async def cancel(self, job_id: str) -> None:
         await cancel_job(self.records, job_id)

@@ -76,6 +76,12 @@ _HASH_LENGTH = 16
 _MAX_ERROR = 2000
 """Characters of a command's error that a message repeats."""
 _UNPREPARED = Availability("NERSC was not reached yet since this service started")
+_EXPIRED = Availability(
+    "The client by which this service uses NERSC has expired: the service's operators have to renew it"
+)
+_REFUSED = Availability(
+    "NERSC refuses the client by which this service uses it: the service's operators have to put that right"
+)
 _ONLY_LOOKS = "Nothing was prepared at NERSC, since this command only looks at the sites of JAWS"
 
 
@@ -86,6 +92,11 @@ class _Client:
     sfapi: SFAPI
     info: ClientInfo
     modified: float
+
+    @property
+    def is_good(self) -> bool:
+        """Whether NERSC takes it, and its end has not come, as far as is known."""
+        return self.sfapi.refusal is None and utc_now() < self.info.expires_at
 
 
 @dataclass(frozen=True)
@@ -255,10 +266,9 @@ class Facility:
             self._client = await self._make_client()
 
     async def _make_client(self) -> _Client:
-        path = self.setup.sfapi_cred_path
-        modified = await asyncio.to_thread(_modified, path)
-        key = await asyncio.to_thread(read_key, path)
         setup = self.setup
+        modified = await self._key_time()
+        key = await asyncio.to_thread(read_key, setup.sfapi_cred_path)
         credentials = Credentials(key, self._nersc, setup.sfapi_token_url, self._pace)
         sfapi = SFAPI(setup.sfapi_url, setup.sfapi_beta_url, self._nersc, credentials, self._pace)
         user = await sfapi.account()
@@ -270,25 +280,63 @@ class Facility:
 
     async def _watch_key(self) -> None:
         """Take a renewed key once it works; until then the old client serves."""
+        failures = 0
         while True:
-            await asyncio.sleep(KEY_SECONDS)
-            await self.renew_client()
+            pause = _PAUSES[min(failures, len(_PAUSES)) - 1] if failures else KEY_SECONDS
+            await asyncio.sleep(pause)
+            failures = 0 if await self.renew_client() else failures + 1
 
-    async def renew_client(self) -> None:
-        """Look whether the key file has changed, and take what is in it if it works."""
+    async def renew_client(self) -> bool:
+        """Look whether the key file has changed, and take what is in it if it works; return whether its client is in use."""
         if self._client is None:
-            return
+            return True
         try:
-            if (
-                await asyncio.to_thread(_modified, self.setup.sfapi_cred_path)
-                != self._client.modified
-            ):
+            if await self._key_time() != self._client.modified:
                 self._client = await self._make_client()
                 log.info("A renewed client of NERSC is used: %s", self._client.info.client_id)
         except (ConfigError, CTSError, SFAPIError) as e:
             log.warning("The new key for NERSC cannot be used yet: %s", e)
+            return False
         except Exception:
             log.exception("The new key for NERSC was not tried")
+            return False
+        return True
+
+    async def _key_time(self) -> float:
+        """Return when the key file was modified. Raises ConfigError."""
+        return await asyncio.to_thread(_modified, self.setup.sfapi_cred_path)
+
+    async def _check_client(self) -> None:
+        """Look for another key if the client has come to its end, or was refused, and ask NERSC again: what waits for that does not.
+
+        The owner of the client may have had its end moved.
+        """
+        if self._client is None or self._client.is_good:
+            return
+        await self.renew_client()
+        client = self._client
+        if client.is_good:
+            return
+        try:
+            info = await client.sfapi.client()
+        except (UnavailableError, SFAPIError) as e:
+            log.warning("The client of NERSC cannot be used: %s", e)
+            return
+        if self._client is client:
+            self._client = replace(client, info=info)
+
+    def _of_client(self) -> Availability:
+        """Return whether NERSC takes the client, as far as is known; the keys are not the users' concern."""
+        client = self._client
+        if client is None or client.sfapi.refusal is None:
+            return Availability()
+        if client.info.expires_at <= utc_now():
+            return _EXPIRED
+        return _REFUSED
+
+    def refusal(self) -> str | None:
+        """Return for operators why NERSC does not take the client; None while it takes it."""
+        return self._client.sfapi.refusal if self._client is not None else None
 
     @property
     def sfapi(self) -> SFAPI:
@@ -321,7 +369,9 @@ class Facility:
     def nersc(self) -> Availability:
         """Return whether NERSC can be used, as far as it is known now."""
         systems = self._systems.peek().availability
-        return self._problem if self._layout is None and systems.is_usable else systems
+        if not systems.is_usable:
+            return systems
+        return self._problem if self._layout is None else self._of_client()
 
     def jaws(self, site: SiteName) -> Availability:
         """Return whether JAWS can run jobs at a site, as far as it is known now."""
@@ -349,6 +399,7 @@ class Facility:
         except (UnavailableError, SFAPIError) as e:
             log.warning("NERSC does not say how it is: %s", e)
             return _Systems(Availability("NERSC does not say whether it is up"), {})
+        await self._check_client()
         happening = await self._outages(sfapi.outages)
         planned = await self._outages(sfapi.planned_outages)
         both = {name: happening[name] + planned[name] for name in happening}

@@ -121,6 +121,11 @@ class SFAPI(PublicSFAPI):
         self._beta_url = beta_url.rstrip("/")
         self.credentials = credentials
 
+    @property
+    def refusal(self) -> str | None:
+        """Why NERSC does not take the client, as far as is known; None while it takes it."""
+        return self.credentials.refusal
+
     async def account(self) -> str:
         """Return the name of the user that the client acts as."""
         content = _object(await self._ask("GET", "account/"))

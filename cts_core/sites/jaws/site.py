@@ -213,6 +213,8 @@ class JAWSSite(Site):
         lines = []
         if reason := self.facility.known(self.cluster).reason:
             lines.append(reason)
+        if refusal := self.facility.refusal():
+            lines.append(refusal)
         if reason := self._failing.reason(job.id):
             lines.append(f"The next step is tried again: {reason}")
         if (failed := self._failed_attempt(job.id)) is not None:

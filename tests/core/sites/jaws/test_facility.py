@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -249,6 +250,22 @@ async def test_renewed_key_is_taken_once_it_works(world: JAWSWorld):
         assert (
             await facility.command(Machine.PERLMUTTER, "echo $SCRATCH") == "/pscratch/sd/c/cdm_ts\n"
         )
+
+
+async def test_client_that_expires_later_is_told_until_it_is_renewed(world: JAWSWorld):
+    nersc = world.sites.nersc
+    nersc.expires_at = datetime.now(UTC) + timedelta(seconds=0.5)
+    async with _open(world) as facility:
+        await _until(facility, None)
+        nersc.is_client_expired = True
+        nersc.revoke_tokens()
+        await _until(facility, "The client by which this service uses NERSC has expired")
+        assert nersc.client_id in (facility.refusal() or "")
+        nersc.renew_client("newclient")
+        nersc.expires_at = datetime.now(UTC) + timedelta(days=2)
+        write_key(nersc, facility.setup.sfapi_cred_path)
+        await _until(facility, None)
+        assert facility.client().client_id == "newclient"
 
 
 @pytest.mark.parametrize("changes", [{"group": "a b"}, {"refdata_root": "relative"}])
