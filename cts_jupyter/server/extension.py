@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from jupyter_server.extension.application import ExtensionApp
 from jupyter_server.serverapp import WILDCARD_IPS, ServerApp
-from jupyter_server.utils import url_path_join
+from jupyter_server.utils import url_path_join, urlencode_unix_socket_path
 from traitlets import Dict, Unicode
 
 from cts_core.clock import utc_now
@@ -342,12 +342,13 @@ async def count_jobs_as_activity(jobs: Jobs, settings: dict[str, Any]) -> None:
 
 
 def local_url(serverapp: ServerApp) -> str:
-    """Return the URL at which processes of this machine may reach CTS in the server."""
+    """Return the URL at which processes of this machine may reach CTS in the server, as Jupyter writes one of a socket."""
+    path = url_path_join(serverapp.base_url, "cts")
+    if serverapp.sock:
+        return f"http+unix://{urlencode_unix_socket_path(serverapp.sock)}{path}"
     scheme = "https" if serverapp.ssl_options else "http"
     host = serverapp.ip
     if not host or host in WILDCARD_IPS or host == "localhost":
         host = "::1" if host == "::" else "127.0.0.1"
     host = f"[{host}]" if ":" in host else host
-    # With a socket of its own Jupyter listens at no port, but keeps the number of one.
-    port = 0 if serverapp.sock else serverapp.port
-    return f"{scheme}://{host}:{port}{url_path_join(serverapp.base_url, 'cts')}"
+    return f"{scheme}://{host}:{serverapp.port}{path}"
