@@ -32,10 +32,10 @@ from cts_jupyter.notebook import patterns, serialize
 from cts_jupyter.notebook.card.card import card_text
 from cts_jupyter.notebook.card.data import CardData, card_data
 from cts_jupyter.notebook.card.display import CardDisplay
-from cts_jupyter.notebook.check_report import overwriting_warning
+from cts_jupyter.notebook.check_report import CheckReport, overwriting_warning
 from cts_jupyter.notebook.columns import Verdict, container_table, input_table, output_table
 from cts_jupyter.notebook.last_submission import note_accepted, submitting
-from cts_jupyter.notebook.output_folder import check_output_folder
+from cts_jupyter.notebook.output_folder import check_output_folder, find_rival
 from cts_jupyter.notebook.session import Session
 from cts_jupyter.notebook.table import Table
 from cts_jupyter.notebook.typed_paths import object_path
@@ -272,6 +272,36 @@ class Job:
         if warning := job.overwriting_warning():
             warnings.warn(warning, stacklevel=2)
         return job
+
+    def check_resubmission(
+        self,
+        *,
+        only_failed: bool = False,
+        memory: str | int | None = None,
+        runtime: timedelta | None = None,
+        output_dir: str | None = None,
+        refresh_inputs: bool = False,
+        overwrite: bool = False,
+    ) -> CheckReport:
+        """Make every check of :meth:`resubmit`, which has the same arguments, without running or storing anything.
+
+        Raises CTSClientError: the service refused, cannot check a resubmission, or cannot be reached.
+        """
+        client = self._session.client
+        if output_dir is not None:
+            output_dir = object_path(output_dir)
+        result = client.check_resubmission(
+            self.id,
+            failed=only_failed,
+            memory=memory,
+            runtime=runtime,
+            output_dir=output_dir,
+            refresh_inputs=refresh_inputs,
+        )
+        # Nobody writes to a fresh folder.
+        looks = output_dir is not None and not overwrite
+        rival = find_rival(client, result.output_dir) if looks else None
+        return CheckReport(result, result.output_dir, rival=rival)
 
     def overwriting_warning(self) -> str | None:
         """Return a warning if containers may overwrite each other's outputs, else None."""

@@ -251,7 +251,14 @@ def _run_check(context: Context, options: argparse.Namespace) -> CheckReport:
 def _run_resubmit(context: Context, options: argparse.Namespace) -> Job | CheckReport:
     old = context.job(options.job)
     if options.check:
-        return _check_resubmission(context, options, old)
+        return old.check_resubmission(
+            only_failed=options.failed,
+            memory=options.memory,
+            runtime=options.runtime,
+            output_dir=options.output_dir,
+            refresh_inputs=options.refresh_inputs,
+            overwrite=options.overwrite,
+        )
     if options.output_dir and not options.overwrite:
         mixes = options.failed and has_numbered_outputs(old.summary)
         _check_output_folder(context, options.output_dir, way_out=FRESH if mixes else OVERWRITE)
@@ -269,21 +276,6 @@ def _run_resubmit(context: Context, options: argparse.Namespace) -> Job | CheckR
     if warning := job.overwriting_warning():
         context.add_note(f"Warning: {warning}")
     return _show(context, job, watch=options.watch)
-
-
-def _check_resubmission(context: Context, options: argparse.Namespace, old: Job) -> CheckReport:
-    result = context.client.check_resubmission(
-        old.id,
-        failed=options.failed,
-        memory=options.memory,
-        runtime=options.runtime,
-        output_dir=options.output_dir,
-        refresh_inputs=options.refresh_inputs,
-    )
-    # Nobody writes to a fresh folder.
-    looks = options.output_dir and not options.overwrite
-    rival = find_rival(context.client, result.output_dir) if looks else None
-    return CheckReport(result, result.output_dir, rival=rival)
 
 
 COMMANDS = (

@@ -357,6 +357,8 @@ def test_resubmit_failed_containers_only(shell, submit, inputs, place):
     checked = shell("%cts resubmit - --failed --memory 60MB --runtime 2m --check")
     assert f"1 file (1 B) in 1 container, outputs in {place}out-2/" in repr(checked)
     assert [file.file for file in checked.containers[0].files] == [f"{inputs}b.txt"]
+    again = job.check_resubmission(only_failed=True, output_dir=f"s3://{place}else/")
+    assert f"outputs in {place}else/" in repr(again)
     assert [listed.id for listed in shell(f"%cts ls {place}")] == [job.id]
     again = shell("%cts resubmit - --failed --memory 60MB --runtime 2m")
     details = again.details
