@@ -26,6 +26,14 @@ _MAX_TEXT = 10_000
 """Characters that are kept of a message, and of a traceback."""
 
 
+class StepFailedError(Exception):
+    """A step has failed, and more is known of that than a message: ``data`` is JSON."""
+
+    def __init__(self, message: str, data: Any) -> None:  # noqa: ANN401 - JSON
+        super().__init__(message)
+        self.data = data
+
+
 class LastingError(Exception):
     """A step cannot succeed, and would fail again in every attempt, as with a wrong checksum; the message says why."""
 
@@ -121,6 +129,7 @@ class Attempt:
                     "job_msg": (str(e) or type(e).__name__)[:_MAX_TEXT],
                     "job_trace": traceback.format_exc()[-_MAX_TEXT:],
                     "lasting": isinstance(e, LastingError),
+                    "data": e.data if isinstance(e, StepFailedError) else None,
                 }
             self.end(result)
         return True

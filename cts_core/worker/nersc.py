@@ -20,7 +20,7 @@ from contextlib import suppress
 from typing import Any, BinaryIO, Callable, Dict, List, Mapping
 
 from cts_core.worker.archives import TAR_ENDINGS, Budget, Limits, UnpackError, unpack
-from cts_core.worker.attempts import Attempt, LastingError
+from cts_core.worker.attempts import Attempt, LastingError, StepFailedError
 from cts_core.worker.checksum import crc64nvme_text
 from cts_core.worker.failpoints import failpoint
 from cts_core.worker.files import read_json, remove_tree, sync_folder, write_json
@@ -47,6 +47,8 @@ _PLAN_SECONDS = 2 * 86_400
 _SUBMIT_SECONDS = 600
 _CALLBACK_SECONDS = 10.0
 _RUN_ID = "run_id"
+WITHOUT_INPUTS = "without_inputs"
+"""In the end of an attempt to submit for which inputs were missing: the number of the download that had placed them."""
 _OUTPUT = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 """A pipe must not be waited for."""
 
@@ -174,6 +176,7 @@ def _submit(folder: str, attempt: Attempt, plan: Plan) -> Dict[str, Any]:
         path = os.path.join(folder, name)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         _write_text(path, text)
+    _check_inputs(plan)
     environment = {**os.environ, "JAWS_USER_CONFIG": os.path.expanduser(plan["config"])}
     failpoint("submit:before")
     if attempt.is_superseded():
@@ -195,6 +198,21 @@ def _submit(folder: str, attempt: Attempt, plan: Plan) -> Dict[str, Any]:
         said = ended.stderr.strip() or ended.stdout.strip() or "nothing"
         raise RuntimeError(f"JAWS's client ended with {ended.returncode} and says: {said}")
     return {_RUN_ID: run_id}
+
+
+def _check_inputs(plan: Plan) -> None:
+    """Raise StepFailedError if inputs are not in the cache any more: JAWS removes what is old, and a job may have waited for long."""
+    name, key = plan["inputs"]
+    files = {path for files in json.loads(plan["files"][name])[key] for path in files}
+    # Manifests are in the folder of the job.
+    cached = sorted(path for path in files if os.path.isabs(path))
+    is_there = ParallelMap(LANES).map(os.path.exists, cached)
+    missing = [path for path, there in zip(cached, is_there) if not there]
+    if missing:
+        raise StepFailedError(
+            f"{len(missing)} of {len(cached)} inputs are not in JAWS's staging area any more, such as {missing[0]}",
+            {WITHOUT_INPUTS: plan["download"]},
+        )
 
 
 def _last_run_id(output: str) -> Any:  # noqa: ANN401 - JSON

@@ -139,6 +139,12 @@ class JAWSServer:
     async def wait_until_available(self) -> None:
         await wait_until_available(*self.sites)
 
+    async def wait_until_away(self) -> None:
+        """Wait until no site is available."""
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            while any([(await site.describe()).available for site in self.sites]):
+                await asyncio.sleep(0.05)
+
     async def wait_until_staged(self, refdata_id: str) -> AdminReferenceData:
         """Return reference data once its staging has ended at every site."""
         async with asyncio.timeout(TIMEOUT_SECONDS):

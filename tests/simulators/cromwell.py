@@ -250,7 +250,11 @@ class Cromwell:
         library = StdLib.Base(_VERSION)
         runtime = {key: value.eval(values, library).json for key, value in task.runtime.items()}
         shard = Shard(number, execution, runtime)
-        values = self._localize(values, place, inside)
+        try:
+            values = self._localize(values, place, inside)
+        except FileNotFoundError as e:
+            shard.message = f"Could not localize {e.filename}: it does not exist"
+            return shard
         parts = (
             part if isinstance(part, str) else part.eval(values, library).value
             for part in task.command.parts

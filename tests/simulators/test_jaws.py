@@ -185,7 +185,7 @@ async def test_what_jaws_would_refuse_starts_nothing(
     entry = json.loads(run.inputs)["ghcr_io_kbase_tool.files"][0][0]
     assert "is no site" in (await _submit(sfapi, run, "nowhere")).error
     assert "no such file" in (await _jaws(sfapi, inputs="other.json")).error
-    broken = RunFiles(run.wdl.replace("scatter", "scutter"), run.inputs, run.manifests)
+    broken = RunFiles(run.wdl.replace("scatter", "scutter"), run.inputs, run.manifests, run.key)
     assert "not valid" in (await _submit(sfapi, broken)).error
     nersc.place(entry).unlink()
     assert "Input path not found" in (await _submit(sfapi, run)).error

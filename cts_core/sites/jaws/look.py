@@ -242,6 +242,12 @@ def done_attempt(seen: SeenFolder, step: Step) -> Attempt | None:
     return None
 
 
+def last_done(seen: SeenFolder, step: Step) -> int:
+    """Return the number of the last attempt at a step that succeeded; 0 if there is none."""
+    attempts = enumerate(seen.attempts.get(step, ()), 1)
+    return max((n for n, seen in attempts if seen.end and seen.end.is_done), default=0)
+
+
 def failed_attempt(seen: SeenFolder) -> tuple[Attempt, str] | None:
     """Return the last attempt that failed at the step that a job is at, and why; None if that step has succeeded, or not failed yet."""
     step = next((step for step in reversed(Step) if seen.attempts.get(step)), None)

@@ -238,6 +238,7 @@ def read_end(text: str | bytes) -> StepEnd | None:
                 traceback=text_or_none(content.get("job_trace"))
                 or text_or_none(content.get("callback_trace")),
                 is_lasting=content.get("lasting") is True,
+                data=content.get("data"),
             )
         case _:
             return None

@@ -41,7 +41,7 @@ from cts_core.sites.jaws.layout import (
     Step,
     run_folder,
 )
-from cts_core.sites.jaws.look import SeenFolder, done_attempt, last_number
+from cts_core.sites.jaws.look import SeenFolder, done_attempt, last_done, last_number
 from cts_core.sites.jaws.results import (
     RunEnd,
     Summed,
@@ -184,7 +184,7 @@ class StepRunner:
 
     # -- the run --
 
-    async def _submit(self, followed: Followed, decision: Decision, _: SeenFolder) -> None:
+    async def _submit(self, followed: Followed, decision: Decision, folder: SeenFolder) -> None:
         layout = self._facility.layout
         record, plans = await self._planned(followed)
         refdata = record.image.refdata_id
@@ -196,7 +196,8 @@ class StepRunner:
             cache=layout.cache(Machine.PERLMUTTER),
             refdata=layout.refdata_for_jaws(refdata) if refdata else None,
         )
-        plan = transfers.submit(record.id, self._site, files, layout)
+        download = last_done(folder, Step.DOWNLOAD)
+        plan = transfers.submit(record.id, self._site, files, layout, download=download)
         await self._attempt(followed, Attempt(Step.SUBMIT, decision.attempt), plan, "job")
 
     async def _find_run(self, followed: Followed, _: Decision, folder: SeenFolder) -> None:

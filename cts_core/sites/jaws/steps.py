@@ -9,6 +9,7 @@ state                         seen                                            re
 download_submitted            nothing, or an attempt that was lost or failed  -                          download
 download_submitted            an attempt that succeeded                       job_submitting             submit
 job_submitting                an attempt that was lost or failed              -                          find the run, submit
+job_submitting                an attempt for which inputs were missing        -                          download, submit
 job_submitting                an attempt with the id of a run                 job_submitted              follow
 job_submitted                 the run succeeded; failed                       upload_submitting; logs    sum; logs
 upload_submitting             checksums                                       -                          upload
@@ -30,10 +31,13 @@ from enum import StrEnum
 from cts_core.sites.jaws.layout import Step
 from cts_core.sites.jaws.results import RunEnd, StepEnd
 from cts_core.states import JobState
+from cts_core.worker.nersc import WITHOUT_INPUTS
+from cts_core.worker.run_errors import whole
 
 LOST_AFTER = timedelta(minutes=5)
 """The age of a claim that its helper has not touched, after which its attempt is lost. Helpers touch theirs every 30 s."""
 UNEXPECTED = "An unexpected error occurred"
+NOT_DOWNLOADED = "An unexpected error occurred during file download"
 CANCELED = "The job was unexpectedly canceled"
 _S = JobState
 _TRUNK = (_S.JOB_SUBMITTING, _S.JOB_SUBMITTED)
@@ -172,7 +176,13 @@ def _downloading(run_id: str | None, seen: Seen) -> Decision:
     last = _last(seen, Step.DOWNLOAD)
     if last.is_done:
         return _submitting(run_id, seen)
-    return _again(here, last, Next.DOWNLOAD, "An unexpected error occurred during file download")
+    return _again(here, last, Next.DOWNLOAD, NOT_DOWNLOADED)
+
+
+def _void_download(end: StepEnd | None) -> int | None:
+    """Return the number of the download whose inputs were gone when an attempt to submit ended so; None if it did not."""
+    data = None if end is None or end.is_done else end.data
+    return whole(data.get(WITHOUT_INPUTS)) if isinstance(data, dict) else None
 
 
 def _submitting(run_id: str | None, seen: Seen) -> Decision:
@@ -184,6 +194,10 @@ def _submitting(run_id: str | None, seen: Seen) -> Decision:
         return here
     if last.end is not None and last.end.is_lasting:
         return _failed(here, last.end, UNEXPECTED)
+    if (void := _void_download(last.end)) is not None:
+        download = _last(seen, Step.DOWNLOAD, after=void)
+        if not download.is_done:
+            return _again(here, download, Next.DOWNLOAD, NOT_DOWNLOADED)
     if seen.tagged is None and (last.number > 0 or last.is_deployed):
         # Nobody knows whether JAWS took the last attempt: a second run would do all the work twice.
         return replace(here, next=Next.FIND_RUN)
@@ -267,8 +281,11 @@ class _Last:
         return self.end is not None and self.end.is_done
 
 
-def _last(seen: Seen, step: Step) -> _Last:
-    attempts, deployed = seen.attempts.get(step, ()), seen.deployed.get(step)
+def _last(seen: Seen, step: Step, *, after: int | None = None) -> _Last:
+    """Return what counts of the attempts at a step; with ``after`` only those with higher numbers do, and none of the deployed service."""
+    before = seen.attempts.get(step, ())[:after] if after else ()
+    attempts = seen.attempts.get(step, ())[len(before) :]
+    deployed = seen.deployed.get(step) if after is None else None
     ends = [attempt.end for attempt in attempts if attempt.end is not None]
     if deployed is not None and deployed.end is not None and deployed.end.is_done:
         ends.append(deployed.end)
@@ -276,8 +293,11 @@ def _last(seen: Seen, step: Step) -> _Last:
     if attempts:
         last = attempts[-1]
         is_running = last.end is None and not last.is_lost
-        return _Last(len(attempts), done or last.end, is_running, deployed is not None)
-    return _Last(0, done, deployed is not None and deployed.is_running, deployed is not None)
+        number = len(before) + len(attempts)
+        return _Last(number, done or last.end, is_running, deployed is not None)
+    return _Last(
+        len(before), done, deployed is not None and deployed.is_running, deployed is not None
+    )
 
 
 def _again(here: Decision, last: _Last, then: Next, error: str) -> Decision:

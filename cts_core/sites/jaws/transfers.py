@@ -75,13 +75,15 @@ def stage(
     }
 
 
-def submit(job_id: str, site: SiteName, files: RunFiles, layout: Layout) -> Plan:
-    """Return the plan that submits a run, whose tag is the job's id."""
+def submit(job_id: str, site: SiteName, files: RunFiles, layout: Layout, *, download: int) -> Plan:
+    """Return the plan that submits a run, whose tag is the job's id; ``download`` is the number of that which placed its inputs."""
     command = ["jaws", "submit", "--tag", job_id, WDL, INPUTS, JAWS_SITES[site]]
     return {
         "files": {WDL: files.wdl, INPUTS: files.inputs, **files.manifests},
         "command": command,
         "config": f"~/{layout.jaws_config}",
+        "inputs": [INPUTS, files.key],
+        "download": download,
     }
 
 

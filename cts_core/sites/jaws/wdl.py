@@ -121,6 +121,8 @@ class RunFiles:
     """The text of ``input.json``."""
     manifests: Mapping[str, str]
     """The text of each manifest, by its path below the folder of the job."""
+    key: str
+    """Of ``input.json``, which has the paths of the files of each container."""
 
 
 def make_run(
@@ -147,15 +149,16 @@ def make_run(
         runtime="\n".join(f"    {line}" for line in _runtime(job, image, plans[0].mounts, refdata)),
     )
     manifests = {_path_of(plan): plan.manifest.text for plan in plans if plan.manifest is not None}
+    key = f"{name}.files"
     inputs = {
-        f"{name}.files": [_files(plan, cache) for plan in plans],
+        key: [_files(plan, cache) for plan in plans],
         f"{name}.places": [_quoted(_places(plan)) for plan in plans],
         f"{name}.words": [_quoted(plan.argv) for plan in plans],
         f"{name}.environment": [
             _quoted(map("=".join, sorted(plan.environment.items()))) for plan in plans
         ],
     }
-    return RunFiles(wdl, json.dumps(inputs) + "\n", manifests)
+    return RunFiles(wdl, json.dumps(inputs) + "\n", manifests, key)
 
 
 def workflow_name(image_name: str) -> str:

@@ -61,8 +61,17 @@ def _fake_jaws(folder: Path, text: str) -> list[str]:
 
 
 def _submit_plan(folder: Path, text: str) -> dict[str, Any]:
-    files = {"input.wdl": "the workflow", "manifests/m": "1\n"}
-    return {"command": _fake_jaws(folder, text), "files": files, "config": "~/jaws.conf"}
+    cached = folder / "cached"
+    cached.touch()
+    inputs = json.dumps({"w.files": [[str(cached), "manifests/m"]]})
+    files = {"input.wdl": "the workflow", "input.json": inputs, "manifests/m": "1\n"}
+    return {
+        "command": _fake_jaws(folder, text),
+        "files": files,
+        "config": "~/jaws.conf",
+        "inputs": ["input.json", "w.files"],
+        "download": 3,
+    }
 
 
 # -- submission --
@@ -91,6 +100,17 @@ def test_refused_submission_may_be_tried_again(job: Job, tmp_path: Path, text: s
     end = job.attempt(Step.SUBMIT, **_submit_plan(tmp_path, text))
     assert end is not None
     assert (end.is_done, end.is_lasting, end.reason) == (False, False, reason)
+
+
+def test_nothing_is_submitted_whose_inputs_are_gone(job: Job, tmp_path: Path):
+    plan = _submit_plan(tmp_path, f"touch {tmp_path}/ran")
+    (tmp_path / "cached").unlink()
+    end = job.attempt(Step.SUBMIT, **plan)
+    assert end is not None
+    assert (end.is_done, end.is_lasting, end.data) == (False, False, {"without_inputs": 3})
+    assert end.reason is not None
+    assert end.reason.startswith("1 of 1 inputs are not in JAWS's staging area any more")
+    assert not (tmp_path / "ran").exists()
 
 
 def test_attempt_that_was_taken_for_lost_submits_nothing(job: Job, tmp_path: Path):

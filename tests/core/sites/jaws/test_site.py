@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
@@ -249,6 +250,46 @@ async def test_outages_make_jobs_wait_and_say_until_when(world: JAWSWorld):
         job = await server.harness.wait_until_ended(job_id)
     _check_copies(job, "a")
     assert len(jaws.runs) == 1
+
+
+def _purge(world: JAWSWorld) -> None:
+    """Remove all inputs from the staging area, as JAWS does after ten days."""
+    shutil.rmtree(world.sites.nersc.place(LAYOUT.cache(Machine.DTNS)))
+
+
+async def test_inputs_that_are_purged_before_the_submission_are_fetched_again(world: JAWSWorld):
+    jaws = world.sites.jaws
+    async with world.server() as server:
+        await server.register(COPY)
+        await server.wait_until_available()
+        jaws.override = PreparedResponse(500, b"{}")
+        await server.wait_until_away()
+        job_id = await server.submit(["a", "b"])
+        await server.wait_until_state(job_id, JobState.JOB_SUBMITTING)
+        _purge(world)
+        jaws.override = None
+        job = await server.harness.wait_until_ended(job_id)
+    _check_copies(job, "ab")
+    assert len(jaws.runs) == 1
+    folder = world.sites.nersc.place(LAYOUT.job(job_id))
+    assert {path.name for path in folder.glob("*.claim")} >= {
+        *("download-1.claim", "download-2.claim", "submit-1.claim", "submit-2.claim")
+    }
+
+
+async def test_run_whose_inputs_are_purged_while_it_waits_at_jaws_fails(world: JAWSWorld):
+    world.sites.is_held = True
+    async with world.server() as server:
+        await server.register(COPY)
+        job_id = await server.submit(["a"])
+        await server.wait_until_state(job_id, JobState.JOB_SUBMITTED)
+        await server.wait_for_reason(job_id, WAITS_AT_JAWS)
+        _purge(world)
+        world.sites.is_held = False
+        job = await server.harness.wait_until_ended(job_id)
+        record = await server.record(job_id)
+    assert job.state is JobState.ERROR
+    assert "Could not localize" in (record.admin_error or ""), record
 
 
 class Alone(JAWSSite):

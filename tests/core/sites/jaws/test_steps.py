@@ -28,6 +28,7 @@ S = JobState
 WORKS = SeenAttempt()
 LOST = SeenAttempt(age=LOST_AFTER + timedelta(seconds=1))
 DONE = SeenAttempt(StepEnd(is_done=True, is_lasting=False))
+GONE = SeenAttempt(StepEnd(is_done=False, reason="gone", data={"without_inputs": 1}))
 RUN_7 = SeenAttempt(StepEnd(is_done=True, data={"run_id": 7}, is_lasting=False))
 BROKE = SeenAttempt(StepEnd(is_done=False, reason="no network", is_lasting=False))
 BAD = SeenAttempt(StepEnd(is_done=False, reason="wrong CRC", traceback="line 1", is_lasting=True))
@@ -57,6 +58,12 @@ _ROWS: list[tuple[str, S, str | None, Seen, S | None, Next, int]] = [
     ("run found", S.JOB_SUBMITTING, None, _seen(submit=[LOST], tagged=["7"]), S.JOB_SUBMITTED, Next.FOLLOW, 0),
     ("submit failed", S.JOB_SUBMITTING, None, _seen(submit=[BROKE]), S.JOB_SUBMITTING, Next.FIND_RUN, 0),
     ("JAWS refuses", S.JOB_SUBMITTING, None, _seen(submit=[BAD]), S.ERROR, Next.NOTHING, 0),
+    ("inputs gone", S.JOB_SUBMITTING, None, _seen(download=[DONE], submit=[GONE]), S.JOB_SUBMITTING, Next.DOWNLOAD, 2),
+    ("folder and inputs gone", S.JOB_SUBMITTING, None, _seen(submit=[GONE]), S.JOB_SUBMITTING, Next.DOWNLOAD, 1),
+    ("inputs on their way", S.JOB_SUBMITTING, None, _seen(download=[DONE, WORKS], submit=[GONE]), S.JOB_SUBMITTING, Next.WAIT, 0),
+    ("inputs lost again", S.JOB_SUBMITTING, None, _seen(download=[DONE, LOST], submit=[GONE]), S.JOB_SUBMITTING, Next.DOWNLOAD, 3),
+    ("inputs cannot be", S.JOB_SUBMITTING, None, _seen(download=[DONE, BAD], submit=[GONE]), S.ERROR, Next.NOTHING, 0),
+    ("inputs back", S.JOB_SUBMITTING, None, _seen(download=[DONE, DONE], submit=[GONE], tagged=[]), S.JOB_SUBMITTING, Next.SUBMIT, 2),
     ("submitted", S.JOB_SUBMITTING, None, _seen(submit=[RUN_7]), S.JOB_SUBMITTED, Next.FOLLOW, 0),
     ("answer without id", S.JOB_SUBMITTING, None, _seen(submit=[DONE]), S.JOB_SUBMITTING, Next.FIND_RUN, 0),
     ("run of the record", S.JOB_SUBMITTING, "7", _seen(), S.JOB_SUBMITTED, Next.FOLLOW, 0),

@@ -108,9 +108,10 @@ def test_logs_go_below_their_folder():
 
 
 def test_run_is_submitted_with_its_tag_to_its_site():
-    files = RunFiles("wdl", "inputs", {"manifests/manifest-1": "m"})
-    plan = transfers.submit(JOB_ID, SiteName.LAWRENCIUM_JAWS, files, LAYOUT)
+    files = RunFiles("wdl", "inputs", {"manifests/manifest-1": "m"}, "w.files")
+    plan = transfers.submit(JOB_ID, SiteName.LAWRENCIUM_JAWS, files, LAYOUT, download=2)
     assert plan["command"] == ["jaws", "submit", "--tag", JOB_ID, "input.wdl", "input.json", "jgi"]
+    assert (plan["inputs"], plan["download"]) == (["input.json", "w.files"], 2)
     assert sorted(plan["files"]) == [
         name for name in LEFT["names after the submission"] if name.startswith("input")
     ] + ["manifests/manifest-1"]

@@ -163,7 +163,7 @@ def test_input_that_cannot_be_placed_fails_the_container_before_its_program(tmp_
     inputs = json.loads(run.inputs)
     # The script of the task, a file, is in the place of a folder.
     inputs["ghcr_io_kbase_tool.places"] = [["../script/x"]]
-    run = RunFiles(run.wdl, json.dumps(inputs), run.manifests)
+    run = RunFiles(run.wdl, json.dumps(inputs), run.manifests, run.key)
     (shard,) = _execute(run, tmp_path, contents).shards
     assert (shard.code, shard.read("seen.json"), shard.outputs) == (NOT_PLACED, "", None)
     assert "the program was not run" in shard.read("stderr")
