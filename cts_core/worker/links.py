@@ -149,15 +149,15 @@ def _fetch(requests: S3Requests, parallel: ParallelMap, path: str, source: Sourc
             os.unlink(temporary)
 
 
-def send(targets: Sequence[Target], *, insecure: bool = False) -> None:
-    """Send each file. The first failure ends all.
+def send(targets: Sequence[Target], root: str, *, insecure: bool = False) -> None:
+    """Send each file, all of which are below the folder ``root``. The first failure ends all.
 
-    Raises LastingError for files that have changed, and for what the object store will never take.
+    Raises LastingError for files that are gone or have changed, and for what the object store will never take.
     """
     parallel = ParallelMap(LANES)
     requests = _requests({target.name: target.url for target in targets}, parallel, insecure)
     try:
-        parallel.map(partial(_send, requests), targets)
+        parallel.map(partial(_send, requests, root), targets)
     except NotFoundError as e:
         raise LastingError(str(e)) from e
     except ObjectRefusedError as e:
@@ -170,7 +170,7 @@ def send(targets: Sequence[Target], *, insecure: bool = False) -> None:
         requests.close()
 
 
-def _send(requests: S3Requests, target: Target) -> None:
+def _send(requests: S3Requests, root: str, target: Target) -> None:
     check = _deadline(target.name, target.size)
 
     def attempt(_: Callable[[], None]) -> None:
@@ -187,6 +187,9 @@ def _send(requests: S3Requests, target: Target) -> None:
     try:
         requests.retry(target.name, attempt)
     except FileNotFoundError as e:
+        if not os.path.isdir(root):
+            # Its file system is not there, and may come back.
+            raise
         raise LastingError(f"The file of {target.name} is gone: {target.path}") from e
 
 

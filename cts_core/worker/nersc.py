@@ -262,7 +262,7 @@ def _open_output(root: str, path: str) -> BinaryIO:
 
 
 def _upload(_folder: str, _attempt: Attempt, plan: Plan) -> None:
-    send([Target(**file) for file in plan["files"]], insecure=plan["insecure"])
+    send([Target(**file) for file in plan["files"]], plan["root"], insecure=plan["insecure"])
 
 
 def _logs(folder: str, _attempt: Attempt, plan: Plan) -> Dict[str, Any]:
@@ -284,7 +284,7 @@ def _logs(folder: str, _attempt: Attempt, plan: Plan) -> Dict[str, Any]:
                 targets.append(
                     Target(plan["name_prefix"] + name, plan["url"], fields, path, crc, len(content))
                 )
-    send(targets, insecure=plan["insecure"])
+    send(targets, logs, insecure=plan["insecure"])
     return {
         "shards": {
             str(number): [shard.exit_code, (shard.message or "")[:_MAX_TOLD] or None]
@@ -299,6 +299,9 @@ def _read_errors(path: str) -> RunErrors:
         with open(path, "rb") as file:
             content = file.read(_MAX_ERRORS_JSON + 1)
     except FileNotFoundError:
+        if not os.path.isdir(os.path.dirname(path)):
+            # The file system of the results is not there, and may come back.
+            raise
         return RunErrors()
     if len(content) > _MAX_ERRORS_JSON:
         return RunErrors(message=f"{path} is longer than {_MAX_ERRORS_JSON} bytes")

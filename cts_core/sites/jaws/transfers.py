@@ -27,6 +27,8 @@ from cts_core.sites.jaws.layout import (
 from cts_core.sites.jaws.results import Summed
 from cts_core.sites.jaws.wdl import RunFiles
 
+ERRORS = "errors.json"
+"""What JAWS tells of the containers of a run that failed, in its ``output_dir``."""
 REFDATA_BYTES, REFDATA_ENTRIES, REFDATA_FREE = 10 << 40, 10_000_000, 100 << 30
 """What one unpacked item of reference data may have, and the bytes of the disk that must stay free."""
 
@@ -119,14 +121,14 @@ def upload(
         }
         for (path, output), form in zip(outputs.items(), forms, strict=True)
     ]
-    return {"files": files, "insecure": insecure}
+    return {"root": root, "files": files, "insecure": insecure}
 
 
 def logs(folder: str, form: PresignedPost, root: str, containers: int, *, insecure: bool) -> Plan:
     """Return the plan that stores the logs of a run below a folder of objects, by a form for all that is below it."""
     prefix = form.fields["key"].removesuffix("${filename}")
     return {
-        "errors_json": posixpath.join(root, "errors.json"),
+        "errors_json": posixpath.join(root, ERRORS),
         "containers": containers,
         "url": form.url,
         "fields": dict(form.fields),

@@ -93,7 +93,7 @@ def error_code(text: str) -> str:
     return rest.partition("<")[0].strip() if tag else ""
 
 
-def to_error(response: ResponseError, path: str) -> Exception:
+def to_error(response: ResponseError, path: str, method: str) -> Exception:
     """Return the exception to raise: S3Error, NotFoundError, or TransientError for what is worth another try."""
     code, status = error_code(response.text), response.status
     message = code or f"HTTP {status}"
@@ -101,6 +101,9 @@ def to_error(response: ResponseError, path: str) -> Exception:
         return ObjectChangedError("it was changed")
     if final := _final_sentence(response, code, path):
         return S3Error(final)
+    if status == _NOT_FOUND and not code and method != "HEAD":
+        # Such an answer to HEAD has no text. To anything else it is that of a proxy, which says nothing of the object.
+        return TransientError(f"{message}, without a code of S3")
     if code in _GONE or status == _NOT_FOUND:
         return NotFoundError(f"The path '{path}' was not found at the object store ({message})")
     if code in _PASSING or status in _PASSING_STATUS or status >= _SERVER_ERROR:

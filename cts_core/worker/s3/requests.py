@@ -81,7 +81,7 @@ class S3Requests:
         body: Iterator[memoryview] | None = None,
     ) -> tuple[Dict[str, str], str]:
         """Return the headers and text of a short response. Raises TransientError, NotFoundError and S3Error."""
-        with self._connection() as http, translated_errors(path):
+        with self._connection() as http, translated_errors(path, method):
             return http.request(method, self._sign(method, path, parameters, headers), body)
 
     @contextmanager
@@ -93,7 +93,7 @@ class S3Requests:
         Raises TransientError, NotFoundError and S3Error.
         """
         with self._connection() as http:
-            with translated_errors(path):
+            with translated_errors(path, "GET"):
                 response = http.open("GET", self._sign("GET", path, {}, headers))
             if "range" in headers and response.status != _PARTIAL:
                 # Servers and proxies may ignore the Range header: the response starts at byte 0.
@@ -160,11 +160,11 @@ class S3Requests:
 
 
 @contextmanager
-def translated_errors(path: str) -> Iterator[None]:
+def translated_errors(path: str, method: str) -> Iterator[None]:
     """Translate the errors of an HTTP request to what they mean for the object at ``path``."""
     try:
         yield
     except ResponseError as e:
-        raise to_error(e, path) from e
+        raise to_error(e, path, method) from e
     except UntrustedCertificateError as e:
         raise S3Error(f"The object store's certificate is not to be trusted: {e}") from e

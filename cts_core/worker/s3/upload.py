@@ -162,7 +162,7 @@ class Upload:
             text = self._requests.request(method, self._path, parameters, sent_headers, body)[1]
             if "<Error>" in text:
                 # CompleteMultipartUpload may send status 200 first and the error later, in the body.
-                raise to_error(ResponseError(500, text), self._path)
+                raise to_error(ResponseError(500, text), self._path, method)
             return text
 
         return self._requests.retry(self._path, attempt)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -145,7 +146,8 @@ async def test_files_are_stored_with_their_checksums(store: S3Store, tmp_path: P
     contents = {"a b+ü.txt": b"content" * 1000, "empty": b""}
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
-    send([await _target(store, f"data/out/{name}", tmp_path / name) for name in contents])
+    targets = [await _target(store, f"data/out/{name}", tmp_path / name) for name in contents]
+    send(targets, str(tmp_path))
     for found, content in zip(
         await store.head([ObjectPath(f"data/out/{name}") for name in contents]),
         contents.values(),
@@ -166,7 +168,7 @@ async def test_file_that_changed_is_not_stored(store: S3Store, tmp_path: Path, a
     else:
         path.write_bytes(after)
     with pytest.raises(LastingError, match="The file of data/out/a"):
-        send([target])
+        send([target], str(tmp_path))
     (found,) = await store.head([ObjectPath("data/out/a")])
     assert not isinstance(found, StoredObject)
 
@@ -180,9 +182,9 @@ async def test_refused_form_may_be_tried_again_and_a_missing_bucket_not(
     target = await _target(store, "data/out/a", path)
     forged = {**target.fields, "x-amz-signature": "0" * 64}
     with pytest.raises(S3Error):
-        send([Target("data/out/a", target.url, forged, str(path), target.crc64nvme, 1)])
+        send([replace(target, fields=forged)], str(tmp_path))
     with pytest.raises(LastingError):
-        send([await _target(store, "no-such-bucket/a", path)])
+        send([await _target(store, "no-such-bucket/a", path)], str(tmp_path))
 
 
 @pytest.mark.slow
@@ -198,11 +200,11 @@ async def test_form_for_a_folder_takes_objects_with_checksums_below_it_alone(
         fields = {**post.fields, "key": key}
         return Target(f"logs/{key}", post.url, fields, str(path), crc, len(content))
 
-    send([target("cts/job/a.txt", b"a log", crc64nvme_text(b"a log"))])
-    send([target("cts/job/b.txt", b"", EMPTY)])
+    send([target("cts/job/a.txt", b"a log", crc64nvme_text(b"a log"))], str(tmp_path))
+    send([target("cts/job/b.txt", b"", EMPTY)], str(tmp_path))
     (found,) = await store.head([ObjectPath("logs/cts/job/a.txt")])
     assert isinstance(found, StoredObject)
     assert found.crc64nvme == crc64nvme_text(b"a log")
     for key, content in (("cts/other/a.txt", b"a log"), ("cts/job/c.txt", b"too long a log")):
         with pytest.raises((S3Error, LastingError)):
-            send([target(key, content, crc64nvme_text(content))])
+            send([target(key, content, crc64nvme_text(content))], str(tmp_path))

@@ -18,7 +18,7 @@ import pytest
 from cts_core.sites.jaws.layout import Attempt, Kind, Step
 from cts_core.sites.jaws.results import StepEnd, read_checksums, read_end
 from cts_core.worker import nersc
-from cts_core.worker.checksum import crc64nvme_text
+from cts_core.worker.checksum import EMPTY, crc64nvme_text
 from cts_core.worker.links import Source
 from tests.harness.paths import ROOT
 
@@ -209,8 +209,35 @@ def test_outputs_are_files_of_the_run_alone(job: Job, tmp_path: Path, path: str,
     assert reason in (end.reason or "")
 
 
+def _upload(job: Job, root: Path) -> StepEnd:
+    target = {"name": "x", "url": "http://127.0.0.1:1/", "fields": {}, "crc64nvme": EMPTY}
+    files = [{**target, "path": str(root / "x"), "size": 0}]
+    end = job.attempt(Step.UPLOAD, root=str(root), files=files, insecure=False)
+    assert end is not None
+    return end
+
+
+def _read_errors(job: Job, errors: Path) -> StepEnd:
+    plan = {"containers": 2, "insecure": False, "fields": {}, "key_prefix": "", "name_prefix": ""}
+    end = job.attempt(Step.LOGS, errors_json=str(errors), url="", **plan)
+    assert end is not None
+    return end
+
+
 def test_folder_of_a_run_that_is_away_may_come_back(job: Job, tmp_path: Path):
-    assert not _checksum(job, tmp_path / "away", "x").is_lasting
+    away = tmp_path / "away"
+    for end in (
+        _checksum(job, away, "x"),
+        _upload(job, away),
+        _read_errors(job, away / "errors.json"),
+    ):
+        assert not end.is_done
+        assert not end.is_lasting
+        assert "No such file" in (end.reason or "")
+
+
+def test_output_that_is_gone_from_its_folder_fails_for_good(job: Job, tmp_path: Path):
+    assert _upload(job, tmp_path).is_lasting
 
 
 def test_outputs_may_be_reached_by_links_within_the_run(job: Job, tmp_path: Path):
@@ -227,18 +254,15 @@ def test_outputs_may_be_reached_by_links_within_the_run(job: Job, tmp_path: Path
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"calls": [1]}', '{"calls": {"x": 1}}'])
 def test_failures_that_cannot_be_understood_end_the_step(job: Job, tmp_path: Path, text: str):
-    plan = {"containers": 2, "insecure": False, "fields": {}, "key_prefix": "", "name_prefix": ""}
     errors = tmp_path / "errors.json"
     errors.write_text(text)
-    end = job.attempt(Step.LOGS, errors_json=str(errors), url="", **plan)
-    assert end is not None
+    end = _read_errors(job, errors)
     assert end.is_done
     assert end.data["message"].startswith("errors.json")
 
 
 def test_logs_of_a_run_without_any_failure_told(job: Job, tmp_path: Path):
-    plan = {"containers": 2, "insecure": False, "fields": {}, "key_prefix": "", "name_prefix": ""}
-    end = job.attempt(Step.LOGS, errors_json=str(tmp_path / "none"), url="", **plan)
+    end = _read_errors(job, tmp_path / "none")
     assert end == StepEnd(is_done=True, data={"shards": {}, "message": None})
 
 
@@ -246,7 +270,7 @@ def test_logs_are_stored_with_their_codes(
     job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     sent: list[Any] = []
-    monkeypatch.setattr(nersc, "send", lambda targets, insecure: sent.extend(targets))
+    monkeypatch.setattr(nersc, "send", lambda targets, _root, insecure: sent.extend(targets))
     shard = {"shardIndex": 1, "returnCode": 3, "stdoutContents": "out", "stderrContents": "é"}
     beyond = {**shard, "shardIndex": 9}
     errors = tmp_path / "errors.json"
@@ -358,7 +382,7 @@ def test_archive_with_links_fails_for_good(job: Job, tmp_path: Path, staged: Pat
 
 
 def test_look_tells_of_the_files_that_are_asked_for(job: Job, tmp_path: Path):
-    job.attempt(Step.UPLOAD, files=[], insecure=False)
+    job.attempt(Step.UPLOAD, root="/", files=[], insecure=False)
     (job.folder / "other").write_text("secret")
     (job.folder / "upload-2.json").write_text("x" * (nersc.MAX_INLINE + 1))
     question = {
@@ -398,7 +422,7 @@ def test_plans_that_nobody_reads_are_removed(job: Job):
 
 
 def test_plan_is_read_before_the_claim_is_made(job: Job, monkeypatch: pytest.MonkeyPatch):
-    plan = job.plan(files=[], insecure=False)
+    plan = job.plan(root="/", files=[], insecure=False)
     words = ["attempt", str(job.folder), "upload", "1", str(plan)]
     claim = nersc.Attempt.claim
 
@@ -456,7 +480,7 @@ def test_killed_helper_is_seen_as_lost_and_submits_at_most_once(
 @pytest.mark.slow
 def test_doubled_command_downloads_once(job: Job):
     command = [sys.executable, "-m", "cts_core.worker.nersc", "attempt", str(job.folder), "upload"]
-    plans = [job.plan(files=[], insecure=False) for _ in range(2)]
+    plans = [job.plan(root="/", files=[], insecure=False) for _ in range(2)]
     running = [subprocess.Popen([*command, "1", str(plan)], cwd=ROOT) for plan in plans * 2]
     assert [helper.wait() for helper in running] == [0, 0, 0, 0]
     assert job.end(Step.UPLOAD) == StepEnd(is_done=True)

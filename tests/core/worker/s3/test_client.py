@@ -509,6 +509,8 @@ def test_transient_failures_and_short_responses_are_retried(objects, tmp_path: P
         http("503 Slow Down", error("SlowDown")),
         b"",
         http("500 Oops", b"<html>"),
+        # Of a proxy before the store.
+        http("404 Not Found", b"<html>404 page not found"),
         whole[:-4],
         http("206 Partial Content", b"tent", 'ETag: "1"\r\n'),
     )
