@@ -59,8 +59,8 @@ class Trial:
         """The record of the job."""
         return self.world.jobs[self.job_id]
 
-    async def server(self, life: Life | None = None) -> MemoryServer:
-        server = MemoryServer(self.world, life, [CLUSTER])
+    async def server(self, life: Life | None = None, **given: Any) -> MemoryServer:
+        server = MemoryServer(self.world, life, [CLUSTER], **given)
         await server.start()
         return server
 
@@ -68,7 +68,7 @@ class Trial:
         """Wait until the job has ended, and whatever comes late has come."""
         end = monotonic() + seconds
         while self.world.live and monotonic() < end:
-            await asyncio.sleep(1)
+            await asyncio.sleep(seconds / STUCK_SECONDS)
         await asyncio.sleep(QUIET_SECONDS)
 
     def outcome(self, what: str) -> Outcome:

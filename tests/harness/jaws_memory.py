@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import posixpath
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
@@ -48,6 +49,7 @@ _T = TypeVar("_T")
 LOG_DIR = FolderPath("logs/cts/")
 _CLAIM = re.compile(r"submit-([1-9][0-9]*)\.claim")
 _STOP = "stop"
+RESULTS = "/global/results/"
 
 
 def monotonic() -> float:
@@ -125,6 +127,10 @@ class RunFate:
 
     seconds: float = 30.0
     result: str | None = "succeeded"
+    told_after: float = 0.0
+    """Seconds from its end until JAWS says where its results are."""
+    left_after: float = 0.0
+    """Seconds from its end until ``outputs.json`` or ``errors.json`` is there."""
 
 
 @dataclass
@@ -135,6 +141,10 @@ class MemoryRun:
     begun: float
     over: float
     result: str | None
+    told: float
+    """When JAWS says where its results are."""
+    left: float
+    """When they are there."""
     is_cancelled: bool = False
 
     @property
@@ -143,7 +153,7 @@ class MemoryRun:
 
     @property
     def folder(self) -> str:
-        return f"/global/results/{self.id}/x"
+        return f"{RESULTS}{self.id}/x"
 
 
 @dataclass
@@ -165,7 +175,7 @@ class MemoryWorld:
     helper_fate: Callable[[str, str], HelperFate] = lambda _job, _step: HelperFate()
     run_fate: Callable[[str], RunFate] = lambda _job: RunFate()
     is_down: Callable[[str], bool] = lambda _system: False
-    """Of ``sfapi``, ``perlmutter``, ``dtns``, ``jaws``, ``kbase`` and ``jgi``."""
+    """Of ``sfapi``, ``perlmutter``, ``dtns``, ``jaws``, ``kbase`` and ``jgi``, and of ``results``, the file system that they are on."""
     doubles_commands: bool = False
     command_seconds: Callable[[int], float] = lambda _number: 0.0
     """How long NERSC needs for a short command, by its number; infinitely long for one that it loses."""
@@ -307,6 +317,8 @@ class MemoryWorld:
         return run
 
     def _do(self, step: str, files: dict[str, _File], number: int, plan: Mapping[str, Any]) -> Any:
+        if step in ("checksums", "upload", "logs") and self.is_down("results"):
+            raise RuntimeError("[Errno 2] No such file or directory: '/global/results'")
         match step:
             case "submit":
                 if f"submit-{number + 1}.claim" in files:
@@ -320,23 +332,39 @@ class MemoryWorld:
                 for file in plan["files"]:
                     self.put(file["name"], file["crc64nvme"])
             case "logs":
-                return {"shards": {"0": [3, "it failed"]}, "message": None}
+                (errors,) = self.results(posixpath.dirname(plan["errors_json"])) or [None]
+                shards = {"0": [3, "it failed"]} if errors else {}
+                return {"shards": shards, "message": None}
         return None
 
     def _run(self, tag: str, at: str) -> MemoryRun:
         fate, begun = self.run_fate(tag), monotonic()
         run_id = str(1000 + len(self.runs))
-        run = MemoryRun(run_id, tag, at, begun, begun + fate.seconds, fate.result)
+        over = begun + fate.seconds
+        told, left = over + fate.told_after, over + fate.left_after
+        run = MemoryRun(run_id, tag, at, begun, over, fate.result, told, left)
         self.runs[run_id] = run
         return run
 
+    def results(self, folder: str) -> dict[str, _File] | None:
+        """Return what is in the ``output_dir`` of a run; None if that is not there."""
+        if self.is_down("results"):
+            return None
+        run = self.runs[folder.split("/")[3]]
+        name = "outputs.json" if run.result == "succeeded" else "errors.json"
+        return {name: _File("{}", run.left)} if monotonic() >= run.left else {}
+
     def look(self, question: Mapping[str, Any]) -> Mapping[str, Any]:
-        return {
-            folder: None
-            if (files := self.folders.get(folder)) is None
-            else {name: file.describe(name) for name, file in files.items()}
-            for folder in question["folders"]
-        }
+        answer: dict[str, Any] = {}
+        for folder in question["folders"]:
+            is_of_run = folder.startswith(RESULTS)
+            files = self.results(folder) if is_of_run else self.folders.get(folder)
+            answer[folder] = (
+                None
+                if files is None
+                else {name: file.describe(name) for name, file in files.items()}
+            )
+        return answer
 
     def keep_from_submission(self, folder: str) -> list[int]:
         for path in [path for path in self.plans if f"/{folder.rpartition('/')[2]}." in path]:
@@ -428,7 +456,8 @@ class _NERSC:
             self._check(machine)
             folder, _, name = path.rpartition("/")
             if name == "outputs.json":
-                return json.dumps(self._outputs(folder)).encode()
+                is_there = name in (self._world.results(folder) or ())
+                return json.dumps(self._outputs(folder)).encode() if is_there else None
             file = self._world.folders.get(folder, {}).get(name)
             return None if file is None else file.text.encode()
 
@@ -485,7 +514,8 @@ class _JAWS:
                 return None
             if not run.is_over:
                 return Run(run_id, "running", None, None)
-            return Run(run_id, "done", "cancelled" if run.is_cancelled else run.result, run.folder)
+            folder = run.folder if monotonic() >= run.told else None
+            return Run(run_id, "done", "cancelled" if run.is_cancelled else run.result, folder)
 
         return await self._ask(view)
 

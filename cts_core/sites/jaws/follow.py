@@ -84,8 +84,10 @@ class Followed:
     """When this process first saw the job in a state."""
     cancelled: set[str] = field(default_factory=set)
     """Runs beside the one that counts that this process has cancelled."""
-    missed: dict[Step, tuple[float, float]] = field(default_factory=dict)
-    """When what a step needs was first and last looked for and not there, though NERSC answered."""
+    missed: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """When something that the job needs was first and last looked for and not there, though who should have it answered."""
+    missing: str | None = None
+    """What of the results of the run the job waits for, for its owner."""
     trouble: str | None = None
     """What became of the last command that nothing was seen of, for operators."""
     polled: float = 0.0
@@ -99,13 +101,13 @@ class Followed:
         seconds = ASK_SECONDS[min(self.asked, len(ASK_SECONDS) - 1)]
         self.ask_at = time.monotonic() + seconds
 
-    def note_missed(self, step: Step) -> timedelta:
-        """Note that what a step needs is not there, though NERSC answers; return for how long that has been so."""
+    def note_missed(self, what: str) -> timedelta:
+        """Note that something is not there, though who should have it answers; return for how long that has been so."""
         now = time.monotonic()
-        first, last = self.missed.get(step, (now, now))
+        first, last = self.missed.get(what, (now, now))
         if now - last > MISSED_SECONDS:
             first = now
-        self.missed[step] = (first, now)
+        self.missed[what] = (first, now)
         return timedelta(seconds=now - first)
 
     def seen(self, state: JobState, folder: SeenFolder) -> Seen:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -172,6 +173,15 @@ class Lookout:
             raise CommandError(f"{folder} cannot be read now")
         return seen[folder]
 
+    async def has(self, folder: str, name: str) -> bool | None:
+        """Return whether a folder, of a run, has a file now; None if the folder is not there, or cannot be read.
+
+        Raises CommandError, SFAPIError, UnavailableError.
+        """
+        answer = await self._tell([folder], re.escape(name), "")
+        files = answer.get(folder)
+        return name in files if isinstance(files, dict) else None
+
     async def _look(self) -> None:
         self._last = time.monotonic()
         # Those that were not looked at for longest come first: what cannot be read keeps no other from its turn.
@@ -196,15 +206,7 @@ class Lookout:
 
     async def _ask(self, folders: list[str]) -> dict[str, SeenFolder]:
         """Return what these folders tell, but for those that cannot be read now."""
-        question = {
-            "folders": folders,
-            "names": LOOKED_AT,
-            "told": _ENDS,
-            "plans": self._helper.layout.plans(),
-        }
-        answer = await self._helper.ask_helper(["look"], question)
-        if not isinstance(answer, dict):
-            raise CommandError("the helper tells of no folders")
+        answer = await self._tell(folders, LOOKED_AT, _ENDS)
         now = time.monotonic()
         told = {folder: dict(self._told.get(folder, {})) for folder in folders}
         seen = await run_in_pool(_read_folders, answer, told, now)
@@ -221,6 +223,15 @@ class Lookout:
                 seen[folder] = await run_in_pool(read_folder, files, ends, now)
         return seen
 
+    async def _tell(self, folders: list[str], names: str, told: str) -> dict[str, Any]:
+        """Return what the helper tells of the files of these names, and what is in those of the names ``told``."""
+        plans = self._helper.layout.plans()
+        question = {"folders": folders, "names": names, "told": told, "plans": plans}
+        answer = await self._helper.ask_helper(["look"], question)
+        if not isinstance(answer, dict):
+            raise CommandError("the helper tells of no folders")
+        return answer
+
     async def _read(self, folder: str, name: str) -> None:
         content = await self._helper.read(f"{folder}/{name}")
         text = (content or b"").decode(errors="replace")
@@ -235,9 +246,11 @@ def last_number(seen: SeenFolder, step: Step) -> int:
 
 
 def done_attempt(seen: SeenFolder, step: Step) -> Attempt | None:
-    """Return the first attempt at a step that succeeded."""
-    for number, attempt in enumerate(seen.attempts.get(step, ()), 1):
-        if attempt.end is not None and attempt.end.is_done:
+    """Return the last attempt at a step that succeeded."""
+    attempts = seen.attempts.get(step, ())
+    for number in range(len(attempts), 0, -1):
+        end = attempts[number - 1].end
+        if end is not None and end.is_done:
             return Attempt(step, number)
     return None
 

@@ -50,8 +50,8 @@ from cts_core.sites.jaws.results import (
     read_outputs,
     to_upload,
 )
-from cts_core.sites.jaws.steps import Decision, Next, SeenRun, run_id_of
-from cts_core.sites.jaws.transfers import Plan
+from cts_core.sites.jaws.steps import UNEXPECTED, Decision, Next, SeenRun, run_id_of
+from cts_core.sites.jaws.transfers import ERRORS, Plan
 from cts_core.sites.jaws.wdl import make_run
 from cts_core.states import JobState
 from cts_core.worker.nersc import MAX_LOG_BYTES
@@ -62,10 +62,13 @@ PASSING = (UnavailableError, ResourceUnavailableError, NewerRecordError, NoSuchJ
 """Errors that say something of this service, and nothing of the job."""
 _NOT_STORED = (PathNotFoundError, BucketNotFoundError, NoChecksumError)
 """Errors that say that an object is not there, or is another one; every other one says nothing of it."""
+_OUTPUTS = "outputs.json"
 LIFETIME = timedelta(days=1)
 """How long a link is good for; an attempt whose links have expired is followed by one with new ones."""
 OUTPUTS_PATIENCE = timedelta(hours=1)
-"""How long the list of a job's outputs may be missing while NERSC answers."""
+"""How long JAWS may not say where the results of a run that has ended are, or leave no list of them there."""
+FOLDER_PATIENCE = timedelta(days=3)
+"""How long the folder of these results may not be there while NERSC answers: a file system may be away for maintenance."""
 TASK_PATIENCE = timedelta(hours=6)
 """How long a task is waited for whose helper shows nothing, while NERSC answers."""
 MAX_SAID = 1000
@@ -120,6 +123,27 @@ async def stored_objects(
 
 class JobFailedError(Exception):
     """A job can never go on; the message says why, for admins."""
+
+    def __init__(self, reason: str, error: str = UNEXPECTED) -> None:
+        """``error`` is for the owner."""
+        super().__init__(reason)
+        self.error = error
+
+
+def _missing(
+    followed: Followed, what: str, patience: timedelta
+) -> JobFailedError | UnavailableError:
+    """Return what to raise as something of the results of the run, which has ended, is not there."""
+    hours = patience / timedelta(hours=1)
+    if followed.note_missed(what) > patience:
+        error = (
+            f"The run of the job has ended at JAWS, and its results were not found in {hours:.0f} h: ask an administrator for them, "
+            "or submit the job again"
+        )
+        reason = f"{what}. JAWS or NERSC has to say what became of it"
+        return JobFailedError(reason, error)
+    followed.missing = f"{what}. This is waited for, for up to {hours:.0f} h"
+    return UnavailableError(what)
 
 
 class StepRunner:
@@ -245,50 +269,66 @@ class StepRunner:
             return
         followed.tagged, followed.is_searched = (number, found or []), True
 
-    async def _output_dir(self, run_id: str) -> str:
+    # -- its results --
+
+    async def _output_dir(self, followed: Followed, run_id: str) -> str:
         run = await self._facility.central.run(run_id)
         if run is None:
             raise JobFailedError(f"JAWS does not know its run {run_id} any more")
         if run.output_dir is None:
-            raise UnavailableError(f"JAWS does not say where the results of its run {run_id} are")
+            what = f"JAWS does not say where the results of its run {run_id} are"
+            raise _missing(followed, what, OUTPUTS_PATIENCE)
         return run.output_dir
 
-    # -- its results --
+    async def _has(self, followed: Followed, root: str, name: str) -> bool:
+        """Return whether the folder of a run's results has a file, if the folder itself is there."""
+        is_there = await self._lookout.has(root, name)
+        if is_there is None:
+            what = f"The folder of the results of the run at JAWS is not there at NERSC: {root}"
+            raise _missing(followed, what, FOLDER_PATIENCE)
+        return is_there
 
     async def _sum(self, followed: Followed, decision: Decision, _: SeenFolder) -> None:
         await self._begin_sums(followed, decision.run_id or "", decision.attempt)
 
     async def _begin_sums(self, followed: Followed, run_id: str, number: int) -> None:
-        root = await self._output_dir(run_id)
-        text = await self._facility.read(f"{root}/outputs.json")
+        root = await self._output_dir(followed, run_id)
+        text = await self._facility.read(f"{root}/{_OUTPUTS}")
         if text is None:
-            reason = f"JAWS has left no outputs.json of its run {run_id} in {root}"
-            if followed.note_missed(Step.CHECKSUMS) > OUTPUTS_PATIENCE:
-                raise JobFailedError(reason)
-            raise UnavailableError(reason)
+            await self._has(followed, root, _OUTPUTS)
+            what = f"JAWS has left no {_OUTPUTS} of its run {run_id} in {root}"
+            raise _missing(followed, what, OUTPUTS_PATIENCE)
         attempt = Attempt(Step.CHECKSUMS, number)
         outputs = await run_in_pool(read_outputs, text)
         plan = await run_in_pool(transfers.checksums, outputs, root, attempt)
         await self._attempt(followed, attempt, plan, "job")
 
-    async def _sums(self, followed: Followed, folder: SeenFolder) -> tuple[str, list[Summed]]:
-        """Return the ``output_dir`` of the run and its outputs, as a helper has summed them."""
+    async def _sums(
+        self, followed: Followed, decision: Decision, folder: SeenFolder, deployed: str | None
+    ) -> tuple[str, list[Summed]] | None:
+        """Return the ``output_dir`` of the run and its outputs, as a helper has summed them; ``deployed`` is the file of the deployed service's.
+
+        Where there are none, has them made, and returns None.
+        """
         done = done_attempt(folder, Step.CHECKSUMS)
-        name = done.file(Kind.SUMS) if done else DEPLOYED_CHECKSUMS
-        path = f"{followed.folder}/{name}"
-        content = await self._facility.read(path)
-        if content is None:
-            raise UnavailableError(f"NERSC has no {path}")
-        return await run_in_pool(read_checksums, content)
+        name = done.file(Kind.SUMS) if done else deployed
+        content = name and await self._facility.read(f"{followed.folder}/{name}")
+        if content:
+            return await run_in_pool(read_checksums, content)
+        attempt = Attempt(Step.CHECKSUMS, last_number(folder, Step.CHECKSUMS) + 1)
+        if not followed.begun.is_awaited(attempt):
+            await self._begin_sums(followed, decision.run_id or "", attempt.number)
+        return None
 
     async def _upload(self, followed: Followed, decision: Decision, folder: SeenFolder) -> None:
-        if done_attempt(folder, Step.CHECKSUMS) is None:
-            # The deployed service's sums have no sizes.
-            attempt = Attempt(Step.CHECKSUMS, last_number(folder, Step.CHECKSUMS) + 1)
-            if not followed.begun.is_awaited(attempt):
-                await self._begin_sums(followed, decision.run_id or "", attempt.number)
+        # The deployed service's sums have no sizes.
+        found = await self._sums(followed, decision, folder, None)
+        if found is None:
             return
-        root, sums = await self._sums(followed, folder)
+        root, sums = found
+        if decision.attempt > 1:
+            # What is not there would fail each attempt.
+            await self._has(followed, root, _OUTPUTS)
         wanted = await run_in_pool(to_upload, sums, FolderPath(followed.job.job_input.output_dir))
         missing = {path: wanted[path] for path in await self._not_stored(wanted)}
         outputs = [Output(path, o.crc64nvme, o.size or 0) for path, o in missing.items()]
@@ -299,8 +339,11 @@ class StepRunner:
         attempt = Attempt(Step.UPLOAD, decision.attempt)
         await self._attempt(followed, attempt, plan, "upload")
 
-    async def _verify(self, followed: Followed, _: Decision, folder: SeenFolder) -> None:
-        _root, sums = await self._sums(followed, folder)
+    async def _verify(self, followed: Followed, decision: Decision, folder: SeenFolder) -> None:
+        found = await self._sums(followed, decision, folder, DEPLOYED_CHECKSUMS)
+        if found is None:
+            return
+        _root, sums = found
         wanted = await run_in_pool(to_upload, sums, FolderPath(followed.job.job_input.output_dir))
         number = last_number(folder, Step.UPLOAD)
         outcomes = await run_in_pool(
@@ -327,7 +370,13 @@ class StepRunner:
         return missing
 
     async def _send_logs(self, followed: Followed, decision: Decision, _: SeenFolder) -> None:
-        root = await self._output_dir(decision.run_id or "")
+        run_id = decision.run_id or ""
+        root = await self._output_dir(followed, run_id)
+        if not await self._has(followed, root, ERRORS):
+            what = f"JAWS has left no {ERRORS} of its run {run_id} in {root}"
+            if followed.note_missed(what) <= OUTPUTS_PATIENCE:
+                raise _missing(followed, what, OUTPUTS_PATIENCE)
+            # The job ends without codes and logs.
         folder = self._facility.setup.log_dir.folder(followed.job.id)
         form = await self._objects.presign_post_below(folder, LIFETIME, max_bytes=MAX_LOG_BYTES)
         plan = transfers.logs(

@@ -178,16 +178,11 @@ class JAWSSite(Site):
     def waits_for(self, job: JobSummary) -> str | None:
         if sentence := waiting_sentence(self.facility.known(self.cluster)):
             return sentence
-        if self._failing.failures(job.id) >= _TOLD_FAILURES:
-            return "A step of the job at NERSC does not succeed yet. It is tried again by itself"
-        failed = self._failed_attempt(job.id)
-        if failed is not None and failed[0].number >= _TOLD_FAILURES:
-            attempt, _ = failed
-            return (
-                f"The step {attempt.step.value} of the job has not succeeded in {attempt.number} attempts yet. It is tried "
-                "again by itself"
-            )
         followed = self._followed.get(job.id)
+        if followed is not None and followed.missing is not None:
+            return followed.missing
+        if sentence := self._failing_step(job.id):
+            return sentence
         if followed is None:
             return None
         waited = self.facility.lookout.waited(followed.folder)
@@ -197,6 +192,19 @@ class JAWSSite(Site):
                 "job goes on by itself"
             )
         return WAITS_AT_JAWS if followed.status == _READY else None
+
+    def _failing_step(self, job_id: str) -> str | None:
+        """Return what the owner is told of a step that has failed for some times."""
+        if self._failing.failures(job_id) >= _TOLD_FAILURES:
+            return "A step of the job at NERSC does not succeed yet. It is tried again by itself"
+        failed = self._failed_attempt(job_id)
+        if failed is None or failed[0].number < _TOLD_FAILURES:
+            return None
+        attempt, _ = failed
+        return (
+            f"The step {attempt.step.value} of the job has not succeeded in {attempt.number} attempts yet. It is tried "
+            "again by itself"
+        )
 
     def _failed_attempt(self, job_id: str) -> tuple[Attempt, str] | None:
         followed = self._followed.get(job_id)
@@ -429,7 +437,9 @@ class JAWSSite(Site):
                     log.warning(message, failed[0].number, failed[0].step.value, job_id, failed[1])
                 await self._runner.explain_lost(followed, Attempt(step, decision.attempt))
             await self._runner.carry_out(followed, decision, folder)
-        except (JobFailedError, ResultError) as e:
+        except JobFailedError as e:
+            self._fail(followed, str(e), error=e.error)
+        except ResultError as e:
             self._fail(followed, str(e))
         except _REFUSALS as e:
             if isinstance(e, CTSError) and not isinstance(e, PASSING):
@@ -442,6 +452,7 @@ class JAWSSite(Site):
             log.exception("The next step of job %s (%s) failed", job_id, decision.next.value)
             self._failing.fail(job_id, f"{_BUG} ({type(e).__name__})")
         else:
+            followed.missing = None
             self._failing.reset(job_id)
             self._on_change(job_id)
 

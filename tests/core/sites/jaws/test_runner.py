@@ -29,6 +29,7 @@ from cts_core.sites.jaws.layout import Step
 from cts_core.sites.jaws.look import SeenFolder
 from cts_core.sites.jaws.results import StepEnd, Summed
 from cts_core.sites.jaws.runner import (
+    FOLDER_PATIENCE,
     OUTPUTS_PATIENCE,
     TASK_PATIENCE,
     JobFailedError,
@@ -58,12 +59,17 @@ class World:
         self.cancelled: list[str] = []
         self.found: list[StoredObject | CTSError] = []
         self.state = TaskState.NEW
+        self.is_listed: bool | None = False
 
     async def run(self, run_id: str) -> Run:
         return Run(run_id, "done", "succeeded", "/global/results")
 
     async def read(self, path: str) -> None:
         assert path == "/global/results/outputs.json"
+
+    async def has(self, folder: str, name: str) -> bool | None:
+        assert (folder, name) == ("/global/results", "outputs.json")
+        return self.is_listed
 
     async def task(self, _task_id: str) -> Task:
         return Task(self.state)
@@ -116,8 +122,24 @@ async def test_outputs_that_are_missing_are_waited_for_while_nersc_answers(
         with pytest.raises(UnavailableError, match="has left no outputs"):
             await _sum(world, followed)
         clock.now += 600
-    with pytest.raises(JobFailedError, match="has left no outputs"):
+    with pytest.raises(JobFailedError, match="has left no outputs") as raised:
         await _sum(world, followed)
+    assert "were not found in 1 h: ask an administrator" in raised.value.error
+
+
+async def test_folder_of_results_that_is_away_is_waited_for_longer(
+    world: World, clock: MonotonicClock
+):
+    world.is_listed = None
+    followed = _follow()
+    end = clock.now + FOLDER_PATIENCE.total_seconds()
+    while clock.now <= end:
+        with pytest.raises(UnavailableError, match="is not there at NERSC: /global/results"):
+            await _sum(world, followed)
+        clock.now += 600
+    with pytest.raises(JobFailedError) as raised:
+        await _sum(world, followed)
+    assert "were not found in 72 h: ask an administrator" in raised.value.error
 
 
 async def test_outputs_are_waited_for_anew_after_an_outage(world: World, clock: MonotonicClock):
