@@ -54,6 +54,7 @@ from cts_core.sites.jaws.runner import (
 from cts_core.sites.jaws.sfapi import CommandError, SFAPIError
 from cts_core.sites.jaws.steps import UNEXPECTED, Decision, Next, decide
 from cts_core.sites.jaws.survey import inspect
+from cts_core.sites.jaws.wdl import check_program
 from cts_core.sites.site import (
     ClientInfo,
     ContainerReport,
@@ -166,6 +167,7 @@ class JAWSSite(Site):
                 f"The image {image.name} is a program of the machine that this service runs on; the site "
                 f"{self.cluster.value} runs images of registries"
             )
+        check_program(image)
         availability, notes = await self.facility.current(self.cluster)
         warnings = [] if availability.is_usable else [waiting_sentence(availability) or ""]
         if job.num_containers > MAX_TASKS:

@@ -18,6 +18,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from cts_core.errors import UnsupportedError
 from cts_core.model.image import JobImage
 from cts_core.model.job import JobInputPreview
 from cts_core.mounts import Mounts
@@ -72,28 +73,27 @@ task {task} {{
     Array[String] environment
   }}
   command <<<
-    files=("~{{sep='" "' files}}")
-    places=(~{{sep=" " places}})
-    words=(~{{sep=" " words}})
-    environment=(~{{sep=" " environment}})
-    fail() {{
-      echo "CTS: $1; the program was not run" >&2
-      exit {not_placed}
-    }}
-    mkdir -p ./{inputs} ./{outputs} || fail "the folders of the container cannot be made"
-    for i in "${{!files[@]}}"; do
-      file=${{files[i]}}
-      place=./{inputs}/${{places[i]}}
-      folder=${{place%/*}}
-      [ -d "$folder" ] || mkdir -p "$folder" || fail "the folder of the input ${{places[i]}} cannot be made"
-      # A hard link of a symbolic one would lead out of the container.
-      [ ! -L "$file" ] || file=$(readlink -f "$file")
-      ln "$file" "$place" 2>/dev/null || cp "$file" "$place" || fail "the input ${{places[i]}} cannot be placed"
-    done
-    for variable in "${{environment[@]}}"; do
-      export "$variable"
-    done
-    "${{words[@]}}" </dev/null
+    # In a shell of its own: the environment of the image may have variables of these names.
+    (
+      files=("~{{sep='" "' files}}")
+      places=(~{{sep=" " places}})
+      fail() {{
+        echo "CTS: $1; the program was not run" >&2
+        exit {not_placed}
+      }}
+      mkdir -p ./{inputs} ./{outputs} || fail "the folders of the container cannot be made"
+      for i in "${{!files[@]}}"; do
+        file=${{files[i]}}
+        place=./{inputs}/${{places[i]}}
+        folder=${{place%/*}}
+        [ -d "$folder" ] || mkdir -p "$folder" || fail "the folder of the input ${{places[i]}} cannot be made"
+        # A hard link of a symbolic one would lead out of the container.
+        [ ! -L "$file" ] || file=$(readlink -f "$file")
+        ln "$file" "$place" 2>/dev/null || cp "$file" "$place" || fail "the input ${{places[i]}} cannot be placed"
+      done
+    ) || exit {not_placed}
+    # The variables are the program's alone: bash has some of their names for itself, and finds its own programs by PATH.
+    env -- ~{{sep=" " environment}} ~{{sep=" " words}} </dev/null
     code=$?
     # Names with control characters have no path in an object store.
     find ./{output_folder} -type f ! -path '*[[:cntrl:]]*' >output_files.txt || exit {not_placed}
@@ -136,7 +136,9 @@ def make_run(
     """Return what runs these containers; the same arguments give the same bytes.
 
     ``cache`` is the cache as Perlmutter sees it, and ``refdata`` the image's reference data, relative to JAWS's root of it.
+    Raises UnsupportedError.
     """
+    check_program(image)
     name = workflow_name(image.name)
     wdl = _WORKFLOW.format(
         name=name,
@@ -159,6 +161,16 @@ def make_run(
         ],
     }
     return RunFiles(wdl, json.dumps(inputs) + "\n", manifests, key)
+
+
+def check_program(image: JobImage) -> None:
+    """Raise UnsupportedError if the program of an image cannot be run: ``env`` would take its name for a variable."""
+    program = image.entrypoint[0] if image.entrypoint else ""
+    if "=" in program:
+        raise UnsupportedError(
+            f"The entrypoint of the image {image.name} begins with '{program}': JAWS cannot run a program with = in its path. "
+            "Give the program another path in the image, or run the job at another site"
+        )
 
 
 def workflow_name(image_name: str) -> str:

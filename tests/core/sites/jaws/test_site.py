@@ -15,7 +15,7 @@ from unittest.mock import AsyncMock
 import pytest
 
 from cts_core.engine.outcome import NON_ZERO_EXIT
-from cts_core.errors import ResourceUnavailableError, UnavailableError
+from cts_core.errors import ResourceUnavailableError, UnavailableError, UnsupportedError
 from cts_core.identity.identity import User
 from cts_core.model.job import Job
 from cts_core.model.record import JobRecord
@@ -379,6 +379,12 @@ async def test_owner_is_told_before_what_jaws_does_with_many_containers():
         assert outage == "NERSC is down on Tuesday"
         assert len(limits) == len(told)
         assert all(part in line for part, line in zip(told, limits, strict=True))
+
+
+async def test_program_that_jaws_cannot_run_is_refused_before():
+    image = make_image(name="ghcr.io/kbase/tool", entrypoint=["a=b"]).for_job()
+    with pytest.raises(UnsupportedError, match="Give the program another path"):
+        await Alone().preflight(User("ana"), make_job_record().job_input, image)
 
 
 async def _end_stop(site: Alone) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from sprocket_bio.grammar import SupportedVersion
 from sprocket_bio.grammar.grammar import document
 from sprocket_bio.grammar.version import V1
 
+from cts_core.errors import UnsupportedError
 from cts_core.images.names import parse_image_name
 from cts_core.model.image import JobImage
 from cts_core.model.job import JobInput
@@ -68,9 +70,14 @@ def test_manifests_and_files_are_those_of_the_vectors(case: dict[str, Any], tmp_
 
 
 def _execute(
-    run: RunFiles, folder: Path, contents: dict[str, str], *, mounts: str = "", **options: Any
+    run: RunFiles,
+    folder: Path,
+    contents: dict[str, str],
+    *,
+    environment: Mapping[str, str] | None = None,
+    **options: Any,
 ) -> Execution:
-    """Run the workflow; ``contents`` are those of its inputs by path, and ``mounts`` what the probe looks at."""
+    """Run the workflow; ``contents`` are those of its inputs by path, and ``environment`` is what the image has besides."""
 
     def find_input(path: str) -> Path:
         place = folder / "staged" / path.lstrip("/")
@@ -80,7 +87,7 @@ def _execute(
 
     (folder / "staged/pscratch").mkdir(parents=True, exist_ok=True)
     probe = {"/cts/probe": PROGRAMS / "jaws_probe.py"}
-    sandbox = Sandbox(probe, {"SEEN": "seen.json", "MOUNTS": mounts})
+    sandbox = Sandbox(probe, {"SEEN": "seen.json", **(environment or {})})
     cromwell = Cromwell(folder / "executions", sandbox, find_input, **options)
     return cromwell.run(_write(run, folder), json.loads(run.inputs))
 
@@ -115,7 +122,7 @@ def _check_containers(case: dict[str, Any], tmp_path: Path, **habit: Any) -> Non
         run,
         tmp_path,
         cached | case["manifests"],
-        mounts=":".join(mounts),
+        environment={"MOUNTS": ":".join(mounts)},
         refdata=tmp_path / "refdata",
         shared=[Bind(tmp_path / "staged/pscratch", "/pscratch")],
         **habit,
@@ -155,6 +162,58 @@ def test_exit_code_is_that_of_the_program(tmp_path: Path):
     (shard,) = _execute(run, tmp_path, contents).shards
     assert (shard.code, shard.outputs) == (7, None)
     assert (shard.read("stdout"), shard.read("stderr")) == ("a\nEntrypoint exit code: 7\n", "b\n")
+
+
+_BASHS = [
+    *("BASH", "BASHOPTS", "BASHPID", "BASH_ARGC", "BASH_ARGV", "BASH_ENV", "BASH_LINENO", "BASH_VERSINFO", "CDPATH", "COLUMNS"),
+    *("DIRSTACK", "ENV", "EPOCHSECONDS", "EUID", "FUNCNAME", "GLOBIGNORE", "GROUPS", "HOME", "HOSTNAME", "IFS", "LANG"),
+    *("LD_LIBRARY_PATH", "LINENO", "OLDPWD", "OPTIND", "PATH", "PIPESTATUS", "POSIXLY_CORRECT", "PPID", "PWD", "RANDOM"),
+    *("REPLY", "SECONDS", "SHELL", "SHELLOPTS", "SHLVL", "SRANDOM", "TMPDIR", "UID", "_"),
+]  # fmt: skip
+"""Variables that bash sets, counts up, keeps from being set, or does as they say."""
+_SCRIPTS = ("code", "file", "files", "folder", "i", "place", "places", "words", "environment")
+"""Variables that the script of the task may have."""
+
+
+@pytest.mark.slow
+def test_environment_reaches_the_program_as_it_is_and_the_script_not_at_all(tmp_path: Path):
+    case = RUNS["cases"][0]
+    job, image = _parts(case)
+    given = {name: f"/opt/{name}" for name in _BASHS}
+    of_image = {name: f"image's {name}" for name in _SCRIPTS}
+    image = image.model_copy(update={"entrypoint": ["/usr/bin/env", "-0"]})
+    params = job.params.model_copy(update={"environment": given, "args": None})
+    job = job.model_copy(update={"params": params})
+    run = make_run(job, image, plan_job(job, image), cache=case["cache_dir"], refdata=None)
+    contents = dict.fromkeys(case["files"].values(), "x")
+    (shard,) = _execute(run, tmp_path, contents, environment=of_image).shards
+    assert (shard.code, shard.read("stderr"), shard.message) == (0, "", None)
+    told, _, rest = shard.read("stdout").rpartition("\0")
+    assert rest == "Entrypoint exit code: 0\n"
+    seen = dict(variable.split("=", 1) for variable in told.split("\0"))
+    assert seen == {"SEEN": "seen.json", **of_image, **given}
+
+
+@pytest.mark.slow
+def test_program_is_found_by_the_path_of_the_job(tmp_path: Path):
+    case = RUNS["cases"][0]
+    job, image = _parts(case)
+    image = image.model_copy(update={"entrypoint": ["probe"]})
+    params = job.params.model_copy(update={"environment": {"PATH": "/cts"}, "args": None})
+    job = job.model_copy(update={"params": params})
+    run = make_run(job, image, plan_job(job, image), cache=case["cache_dir"], refdata=None)
+    contents = dict.fromkeys(case["files"].values(), "x")
+    mounts = f"{job.params.input_mount_point}:{job.params.output_mount_point}"
+    execution = _execute(run, tmp_path, contents, environment={"MOUNTS": mounts})
+    (shard,) = execution.shards
+    assert (shard.code, shard.read("stderr")) == (0, "")
+    assert len(shard.read("output_files.txt").splitlines()) == 3
+
+
+def test_program_that_would_be_taken_for_a_variable_is_refused(tmp_path: Path):
+    with pytest.raises(UnsupportedError, match="'/opt/a=b/tool': JAWS cannot run a program with ="):
+        _simple(tmp_path, entrypoint=["/opt/a=b/tool", "x"])
+    _simple(tmp_path, entrypoint=["/opt/tool", "a=b"])
 
 
 @pytest.mark.slow
@@ -223,7 +282,9 @@ def _jobs(draw: st.DrawFn) -> tuple[JobInput, JobImage]:
     image = make_image(
         name=parse_image_name(draw(_IMAGES)).name,
         entrypoint=draw(
-            st.lists(st.text(st.characters(min_codepoint=1, codec="utf-8")), min_size=1)
+            st.lists(st.text(st.characters(min_codepoint=1, codec="utf-8")), min_size=1).filter(
+                lambda words: "=" not in words[0]
+            )
         ),
     )
     job = JobInput.model_validate(
