@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.test_sidebar import submit
-from tests.harness.browser import LONG, SCREENSHOTS, LabHarness, expect_state, open_sidebar
+from tests.harness.browser import LONG, SCREENSHOTS, LabHarness, expect_state, open_sidebar_for_keys
 
 COMMANDS = [
     "Cancel job …",
@@ -23,10 +23,7 @@ COMMANDS = [
 
 @pytest.fixture
 def sidebar(lab: LabHarness, page: Page) -> Locator:
-    """Open JupyterLab with the sidebar, once its launcher has taken the focus, by which the palette would close."""
-    shown = open_sidebar(lab, page)
-    expect(page.locator(".jp-Launcher")).to_be_focused(timeout=LONG)
-    return shown
+    return open_sidebar_for_keys(lab, page)
 
 
 def search(page: Page, text: str) -> Locator:

@@ -103,7 +103,8 @@ def set_theme(page: Page, theme: str) -> None:
 
 def find_inaccessible(page: Page, *parts: str) -> list[str]:
     """Return what axe finds in parts of a page that keeps people from using it."""
-    page.add_script_tag(path=AXE)
+    if not page.evaluate("'axe' in window"):
+        page.add_script_tag(path=AXE)
     found: list[str] = page.evaluate(SERIOUS, [[part] for part in parts])
     return found
 
@@ -118,6 +119,13 @@ def open_sidebar(lab: LabHarness, page: Page) -> Locator:
     """Open JupyterLab anew, with the sidebar."""
     open_lab(lab, page)
     return show_sidebar(page)
+
+
+def open_sidebar_for_keys(lab: LabHarness, page: Page) -> Locator:
+    """Open JupyterLab anew, with the sidebar, once its launcher has taken the focus, as it does of its own accord."""
+    found = open_sidebar(lab, page)
+    expect(page.locator(".jp-Launcher")).to_be_focused(timeout=LONG)
+    return found
 
 
 def show_sidebar(page: Page) -> Locator:

@@ -1,8 +1,9 @@
-import { type KeyboardEvent, type ReactNode, useEffect, useRef, useState } from "react";
+import { type ReactNode, useEffect, useRef, useState } from "react";
 
 import { number } from "../rules/words";
 import { asServiceError } from "../service/errors";
 import { useTranslator } from "./context";
+import { onKeys } from "./keys";
 
 interface Props {
   /** Containers that are done, of all. */
@@ -49,8 +50,8 @@ export function CancelButton({ done, total, cancel, onRefused }: Props): ReactNo
       </button>
     );
   }
-  const keepOnEscape = (event: KeyboardEvent): void => {
-    if (event.key === "Escape") setPhase("kept");
+  const keepRunning = (): void => {
+    setPhase("kept");
   };
   const loses =
     total > 1
@@ -63,22 +64,21 @@ export function CancelButton({ done, total, cancel, onRefused }: Props): ReactNo
         )
       : "";
   return (
-    <div className="cts-confirm" role="alertdialog" aria-label={tr.__("Cancel this job?")}>
+    // Its buttons have the focus; their Escape is heard here.
+    // eslint-disable-next-line jsx-a11y/no-noninteractive-element-interactions
+    <div
+      className="cts-confirm"
+      role="alertdialog"
+      aria-label={tr.__("Cancel this job?")}
+      onKeyDown={onKeys({ Escape: phase === "asking" ? keepRunning : undefined })}
+    >
       <span>
         {[tr.__("Cancel this job?"), loses, tr.__("This cannot be undone.")].filter(Boolean).join(" ")}
       </span>
       <button type="button" className="cts-danger" disabled={phase === "sent"} onClick={() => void send()}>
         {tr.__("Cancel the job")}
       </button>
-      <button
-        ref={keep}
-        type="button"
-        disabled={phase === "sent"}
-        onKeyDown={keepOnEscape}
-        onClick={() => {
-          setPhase("kept");
-        }}
-      >
+      <button ref={keep} type="button" disabled={phase === "sent"} onClick={keepRunning}>
         {tr.__("Keep it running")}
       </button>
     </div>

@@ -168,10 +168,11 @@ function draw(
   const style = getComputedStyle(canvas);
   const colors = new Map(
     MOODS.map((mood) => {
-      const name = mood === "waiting" || mood === "cancelled" ? "faint" : mood;
-      return [mood, style.getPropertyValue(`--cts-${name}`).trim()];
+      const isFaint = mood === "waiting" || mood === "cancelled";
+      return [mood, isFaint ? style.color : style.getPropertyValue(`--cts-${mood}`).trim()];
     }),
   );
+  const text = getComputedStyle(canvas.parentElement ?? canvas).color;
   const gap = pitch >= 4 ? 1 : 0;
   const inner = rowHeight - 3;
   moods.forEach((mood, cell) => {
@@ -188,7 +189,7 @@ function draw(
       );
     }
     if (cell === chosen) {
-      context.strokeStyle = style.color;
+      context.strokeStyle = text;
       context.lineWidth = 2;
       context.strokeRect(left, top, right - left, inner);
     }

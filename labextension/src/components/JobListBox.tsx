@@ -56,10 +56,11 @@ export function JobListBox({ store, view, grouping, reasons, open, more, acts }:
     [view.jobs, grouping, opened, day, tr],
   );
   const [chosen, choose] = useState<string | null>(null);
-  const current = useMemo(
-    () => items.find((item) => item.kind === "job" && item.key === chosen),
+  const place = useMemo(
+    () => items.findIndex((item) => item.kind === "job" && item.key === chosen),
     [items, chosen],
   );
+  const current = items[place];
   const unfold = (id: string, isOpen: boolean): void => {
     setOpened((before) => new Set(isOpen ? [...before, id] : [...before].filter((other) => other !== id)));
   };
@@ -77,9 +78,11 @@ export function JobListBox({ store, view, grouping, reasons, open, more, acts }:
     frame,
     heightOf: (item) => (item.kind === "group" ? GROUP_PX : ROW_PX),
     overscan: OVERSCAN,
+    // The list names its chosen row to screen readers.
+    kept: place,
   });
   const shown = rows.getVirtualItems();
-  const last = shown.at(-1)?.index ?? 0;
+  const last = (rows.range?.endIndex ?? 0) + OVERSCAN;
   useEffect(() => {
     if (view.hasMore && last >= items.length - NEAR_END) more();
   }, [view.hasMore, last, items.length, more]);
@@ -122,9 +125,9 @@ export function JobListBox({ store, view, grouping, reasons, open, more, acts }:
     End: () => {
       go("last");
     },
-    Enter: () => {
-      if (chosen !== null) open(chosen);
-    },
+    ...onJob("Enter", ({ id }) => {
+      open(id);
+    }),
     ArrowRight: () => {
       if (current?.kind === "job" && current.again.length) unfold(current.key, true);
     },
@@ -148,7 +151,7 @@ export function JobListBox({ store, view, grouping, reasons, open, more, acts }:
       tabIndex={0}
       aria-label={tr.__("Jobs")}
       aria-busy={view.isLoading}
-      aria-activedescendant={chosen === null ? undefined : `${name}${chosen}`}
+      aria-activedescendant={current && `${name}${current.key}`}
       data-lm-suppress-shortcuts="true"
       onKeyDown={onKeys(keys)}
     >

@@ -57,6 +57,7 @@ export function JobsSidebar({
   const isFiltered = view.filter.text.trim() !== "" || filters > 0;
   const clear = (): void => {
     list.setFilter(ALL);
+    box.current?.focus();
   };
   const menuId = useId();
   const [hasMenu, showMenu] = useState(false);
@@ -215,7 +216,7 @@ export function JobsSidebar({
           {explainMissing(view.error, tr)}
         </p>
       )}
-      <News list={list} count={view.news.length} />
+      <News list={list} count={view.news.length} goOn={toList} />
       {view.jobs.length > 0 ? (
         <JobListBox
           store={store}
@@ -398,7 +399,8 @@ function Away({ status, tryNow }: AwayProps): ReactNode {
   );
 }
 
-function News({ list, count }: { list: JobList; count: number }): ReactNode {
+/** What ended since the last look; once it is seen, the focus goes on to the list. */
+function News({ list, count, goOn }: { list: JobList; count: number; goOn: () => void }): ReactNode {
   const tr = useTranslator();
   const [refused, setRefused] = useState("");
   if (!count && !refused) return null;
@@ -406,6 +408,7 @@ function News({ list, count }: { list: JobList; count: number }): ReactNode {
     try {
       await list.see();
       setRefused("");
+      goOn();
     } catch (error) {
       setRefused(asServiceError(error).message);
     }

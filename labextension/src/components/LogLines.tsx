@@ -6,6 +6,7 @@ import { markSpans, spansOf } from "../rules/sgr";
 import type { LogReader, LogState } from "../store/log";
 import { useTranslator } from "./context";
 import { onKeys } from "./keys";
+import { heightOfRow } from "./rows";
 
 const ROW_PX = 18;
 /** Rows beyond those in sight. */
@@ -42,12 +43,13 @@ export function LogLines({
   actions,
 }: Props): ReactNode {
   const tr = useTranslator();
-  const lines = useVirtualizer({
+  const lines = useVirtualizer<HTMLElement, Element>({
     count: window.rows.length,
     getScrollElement: () => frame.current,
     estimateSize: () => ROW_PX,
     getItemKey: useCallback((index: number) => rowPlace(window, index), [window]),
     overscan: OVERSCAN,
+    measureElement: heightOfRow,
   });
   useEffect(() => {
     lines.measure();

@@ -2,6 +2,7 @@ import {
   type KeyboardEvent,
   type ReactNode,
   useDeferredValue,
+  useEffect,
   useId,
   useMemo,
   useRef,
@@ -54,6 +55,17 @@ export function LogView({
     if (failed !== null) setTarget({ container: failed, name });
   };
   const other = name === "stdout" ? "stderr" : "stdout";
+  const names = useRef<HTMLSelectElement>(null);
+  // A key of a log leads to another one, which has the focus once it is there.
+  const isAwaited = useRef(false);
+  const goOn = (next: LogTarget): void => {
+    isAwaited.current = next.container !== container || next.name !== name;
+    setTarget(next);
+  };
+  const arrive = (log: HTMLElement | null): void => {
+    if (isAwaited.current) (log ?? names.current)?.focus();
+    isAwaited.current = false;
+  };
   return (
     <>
       <div className="cts-controls">
@@ -75,6 +87,7 @@ export function LogView({
           </span>
         )}
         <select
+          ref={names}
           aria-label={tr.__("Log of the container")}
           value={name}
           onChange={(event) => {
@@ -101,11 +114,14 @@ export function LogView({
         path={path}
         isLive={isLive}
         keys={{
-          n: goToFailed,
+          n: () => {
+            if (failed !== null) goOn({ container: failed, name });
+          },
           o: () => {
-            setTarget({ container, name: other });
+            goOn({ container, name: other });
           },
         }}
+        arrive={arrive}
       />
     </>
   );
@@ -117,9 +133,11 @@ interface OneProps {
   isLive: boolean;
   /** What keys do beside those of the log itself. */
   keys: Record<string, () => void>;
+  /** Told once it is known whether there is a log, which it is given. */
+  arrive: (log: HTMLElement | null) => void;
 }
 
-function OneLog({ service, path, isLive, keys }: OneProps): ReactNode {
+function OneLog({ service, path, isLive, keys, arrive }: OneProps): ReactNode {
   const tr = useTranslator();
   const live = useRef(isLive);
   live.current = isLive;
@@ -135,6 +153,12 @@ function OneLog({ service, path, isLive, keys }: OneProps): ReactNode {
   const [current, setCurrent] = useState<number | null>(null);
   const finder = useRef<HTMLInputElement>(null);
   const frame = useRef<HTMLDivElement>(null);
+
+  const arrived = useRef(arrive);
+  arrived.current = arrive;
+  useEffect(() => {
+    if (phase !== "loading" || state.message) arrived.current(frame.current);
+  }, [phase, state.message]);
 
   const follow = (wants: boolean): void => {
     setFollowing(wants);

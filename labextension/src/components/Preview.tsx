@@ -14,6 +14,7 @@ import { asServiceError, isAbort } from "../service/errors";
 import type { IService } from "../service/port";
 import { useTranslator } from "./context";
 import { onKeys } from "./keys";
+import { useReturn } from "./useReturn";
 
 interface Props {
   service: IService;
@@ -30,6 +31,11 @@ interface Content {
 /** The beginning of a file as text, as a table, or as an image; nothing of it is ever HTML. */
 export function Preview({ service, path, kind, close }: Props): ReactNode {
   const tr = useTranslator();
+  const goBack = useReturn();
+  const leave = (): void => {
+    close();
+    goBack();
+  };
   const [content, setContent] = useState<Content | null>(null);
   const [refused, setRefused] = useState("");
   const isImage = kind.kind === "image";
@@ -61,11 +67,11 @@ export function Preview({ service, path, kind, close }: Props): ReactNode {
       className="cts-request"
       role="group"
       aria-label={tr.__("Preview of %1", name)}
-      onKeyDown={onKeys({ Escape: close })}
+      onKeyDown={onKeys({ Escape: leave })}
     >
       <div className="cts-controls">
         <strong>{name}</strong>
-        <button type="button" onClick={close}>
+        <button type="button" onClick={leave}>
           {tr.__("Close")}
         </button>
       </div>

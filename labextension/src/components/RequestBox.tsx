@@ -10,6 +10,8 @@ import { asServiceError, isAbort } from "../service/errors";
 import type { IService } from "../service/port";
 import { CopyButton } from "./CopyButton";
 import { useTranslator } from "./context";
+import { onKeys } from "./keys";
+import { useReturn } from "./useReturn";
 
 export type RequestKind = "argv" | "yaml" | "python" | "curl" | "methods";
 
@@ -29,6 +31,11 @@ interface Props {
 /** A job's request, or what can be said of it, as a text to copy. */
 export function RequestBox({ service, job: preview, kind, title, close }: Props): ReactNode {
   const tr = useTranslator();
+  const goBack = useReturn();
+  const leave = (): void => {
+    close();
+    goBack();
+  };
   const { id } = preview;
   const [loaded, setLoaded] = useState<Job | string | null>(null);
   const [refused, setRefused] = useState("");
@@ -60,7 +67,9 @@ export function RequestBox({ service, job: preview, kind, title, close }: Props)
         : textOf(loaded, kind, container, service.url("jobs") ?? "");
   const total = preview.job_input.num_containers;
   return (
-    <div className="cts-request" role="group" aria-label={title}>
+    // Its controls have the focus; their Escape is heard here.
+    // eslint-disable-next-line jsx-a11y/no-noninteractive-element-interactions
+    <div className="cts-request" role="group" aria-label={title} onKeyDown={onKeys({ Escape: leave })}>
       <div className="cts-controls">
         <strong>{title}</strong>
         {kind === "argv" && total > 1 && (
@@ -80,7 +89,7 @@ export function RequestBox({ service, job: preview, kind, title, close }: Props)
           </label>
         )}
         {text !== null && <CopyButton text={text} label={tr.__("Copy")} />}
-        <button type="button" onClick={close}>
+        <button type="button" onClick={leave}>
           {tr.__("Close")}
         </button>
       </div>

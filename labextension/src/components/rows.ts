@@ -1,6 +1,11 @@
 // Long lists of which only the rows in sight are in the page.
 
-import { type Range, type Virtualizer, useVirtualizer } from "@tanstack/react-virtual";
+import {
+  type Virtualizer,
+  defaultRangeExtractor,
+  measureElement,
+  useVirtualizer,
+} from "@tanstack/react-virtual";
 import { type RefObject, useCallback } from "react";
 
 interface Options<Item> {
@@ -12,11 +17,12 @@ interface Options<Item> {
   heightOf: (item: Item) => number;
   /** Rows beyond those in sight. */
   overscan: number;
-  rangeExtractor?: (range: Range) => number[];
+  /** The place of a row that stays in the page, wherever one scrolls to; -1 for none. */
+  kept?: number;
 }
 
 export function useRows<Item>(options: Options<Item>): Virtualizer<HTMLElement, Element> {
-  const { items, keyOf, frame, heightOf, ...rest } = options;
+  const { items, keyOf, frame, heightOf, overscan, kept = -1 } = options;
   return useVirtualizer<HTMLElement, Element>({
     count: items.length,
     getScrollElement: () => frame.current,
@@ -32,6 +38,23 @@ export function useRows<Item>(options: Options<Item>): Virtualizer<HTMLElement, 
       },
       [items],
     ),
-    ...rest,
+    overscan,
+    measureElement: heightOfRow,
+    rangeExtractor: (range) => {
+      const shown = defaultRangeExtractor(range);
+      return kept < 0 || shown.includes(kept) ? shown : [...shown, kept].sort((a, b) => a - b);
+    },
   });
+}
+
+/** The height of a row. In a tab behind another one nothing has a height, and each row keeps its own. */
+export function heightOfRow(
+  element: Element,
+  entry: ResizeObserverEntry | undefined,
+  rows: Virtualizer<HTMLElement, Element>,
+): number {
+  const height = measureElement(element, entry, rows);
+  if (height > 0) return height;
+  const index = rows.indexFromElement(element);
+  return rows.measurementsCache[index]?.size ?? rows.options.estimateSize(index);
 }

@@ -122,6 +122,22 @@ it("shows jobs, text of users as text, and opens them by keys", async () => {
   expect(document.activeElement).toBe(screen.getByRole("searchbox"));
 });
 
+it("forgets the chosen job once it is no longer listed", async () => {
+  service.answers.set("jobs", { jobs: [preview({ id: "a" }), preview({ id: "b" })] });
+  show();
+  await rows();
+  const box = screen.getByRole("listbox");
+  fireEvent.keyDown(box, { key: "End" });
+  expect(document.getElementById(box.getAttribute("aria-activedescendant") ?? "")).toBeTruthy();
+  service.answers.set("jobs", { jobs: [preview({ id: "a" })] });
+  list.reload();
+  await waitFor(() => {
+    expect(box.hasAttribute("aria-activedescendant")).toBe(false);
+  });
+  fireEvent.keyDown(box, { key: "Enter" });
+  expect(open).not.toHaveBeenCalled();
+});
+
 it("says in a row what a job waits for, and forgets what it waited for in another state", async () => {
   const turn = preview({ id: "turn", state: "created" });
   const held = preview({ id: "held", state: "created", waits_for: "On hold at the site: why" });

@@ -85,6 +85,22 @@ it("goes to the next failed container and the other log by keys and buttons", as
   expect(wrap.checked).toBe(false);
 });
 
+it("has the focus where a key leads to: at the other log, or what chooses it where nothing was written", async () => {
+  service.answers.set("jobs/a/log/0/stdout", log("out\n").answer);
+  service.answers.set("jobs/a/log/1/stdout", log("failed\n").answer);
+  render(<View />);
+  const shown = await screen.findByRole("region", { name: "Log" });
+  shown.focus();
+  fireEvent.keyDown(shown, { key: "n" });
+  expect(await screen.findByText("failed")).toBeTruthy();
+  const next = screen.getByRole("region", { name: "Log" });
+  expect(document.activeElement).toBe(next);
+  service.answers.set("jobs/a/log/1/stderr", log("").answer);
+  fireEvent.keyDown(next, { key: "o" });
+  expect(await screen.findByText("Nothing was written")).toBeTruthy();
+  expect(document.activeElement).toBe(screen.getByRole("combobox", { name: "Log of the container" }));
+});
+
 it("follows while a job is live, and stops when it is told to", async () => {
   const live = log("begun\n", false);
   let write: () => void = () => undefined;

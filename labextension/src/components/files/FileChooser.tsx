@@ -27,7 +27,6 @@ function Browser({ files }: { files: FilesModel }): ReactNode {
   const view = useView(browser);
   const [shown, look] = useState<string | null>(null);
   const kind = shown === null ? null : previewOf(shown);
-  const section = useRef<HTMLElement>(null);
   const box = useRef<HTMLInputElement>(null);
   useEffect(() => {
     void browser.start();
@@ -43,7 +42,7 @@ function Browser({ files }: { files: FilesModel }): ReactNode {
     [browser],
   );
   return (
-    <section ref={section} className="cts-browser" aria-label={tr.__("Browse")}>
+    <section className="cts-browser" aria-label={tr.__("Browse")}>
       <Place view={view} toFolder={toFolder} />
       {view.folder !== "" && <Filter browser={browser} view={view} box={box} />}
       {view.error && (
@@ -75,7 +74,6 @@ function Browser({ files }: { files: FilesModel }): ReactNode {
           kind={kind}
           close={() => {
             look(null);
-            section.current?.querySelector<HTMLElement>('[role="tree"] [tabindex="0"]')?.focus();
           }}
         />
       )}

@@ -1,4 +1,3 @@
-import { defaultRangeExtractor } from "@tanstack/react-virtual";
 import {
   type KeyboardEvent,
   type ReactNode,
@@ -60,11 +59,8 @@ export function Rows<Item>(props: Props<Item>): ReactNode {
     frame,
     heightOf: () => ROW_PX,
     overscan: OVERSCAN,
-    // The row with the focus stays in the page, wherever one scrolls to.
-    rangeExtractor: (range) => {
-      const shown = defaultRangeExtractor(range);
-      return shown.includes(current) ? shown : [...shown, current].sort((a, b) => a - b);
-    },
+    // The row with the focus.
+    kept: current,
   });
   const shown = rows.getVirtualItems();
   const last = items[(rows.range?.endIndex ?? 0) + OVERSCAN] ?? items.at(-1);
