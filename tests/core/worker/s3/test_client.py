@@ -520,7 +520,7 @@ def test_transient_failures_and_short_responses_are_retried(objects, tmp_path: P
     )
     assert fetched == 7
     assert (tmp_path / "a").read_bytes() == b"content"
-    assert len(delays) == 4
+    assert len(delays) == 5
     assert b"range: bytes=3-" in server.requests[-1]
     assert b'if-match: "1"' in server.requests[-1]
 
