@@ -1,4 +1,4 @@
-"""A year of jobs at JAWS on a virtual clock, with outages, lost helpers and killed servers, all drawn at random.
+"""A year of jobs at JAWS on a virtual clock, with outages, lost helpers and commands, late results and killed servers, all drawn at random.
 
     python -m tests.faults.jaws_year [--jobs 5000] [--seed N]
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import math
 import random
 import sys
 import time
@@ -40,6 +41,10 @@ BATCH = 4
 KILLED_SERVERS = 24
 LONGEST_WAIT = 1.5 * HOUR
 """The bound on a job's wait after an outage's end. A command that NERSC took and never began is waited for up to an hour."""
+SLOW = "slow"
+SLOW_SECONDS = (100.0, 1500.0)
+"""What a short command takes while NERSC is slow."""
+LATEST_RESULTS = 0.8 * HOUR
 _OUTAGES = {
     # How many there are of each system, and how long they last in the mean, in hours.
     "sfapi": (40, 2.0),
@@ -47,6 +52,10 @@ _OUTAGES = {
     "dtns": (8, 5.0),
     "jaws": (12, 10.0),
     "jgi": (15, 10.0),
+    # The file system of the results.
+    "results": (12, 5.0),
+    # NERSC takes commands, and needs very long for them.
+    SLOW: (12, 5.0),
 }
 _LONGEST_OUTAGE = 72 * HOUR
 _ENDS = {"succeeded": JobState.COMPLETE, "failed": JobState.ERROR, None: JobState.ERROR}
@@ -82,6 +91,7 @@ class Year:
         self._outages: list[Interval] = []
         world = self._world
         world.helper_fate, world.run_fate = self._draw_helper, self._draw_run
+        world.command_seconds = self._draw_command
         world.is_down = lambda system: self._down[system] > 0
         begin = monotonic()
         happening = [self._submit(begin), self._keep_servers(begin)]
@@ -98,7 +108,17 @@ class Year:
     def _draw_run(self, job_id: str) -> RunFate:
         draw = self._draw("run", job_id)
         (result,) = draw.choices(list(_ENDS), [90, 7, 2, 1])
-        return RunFate(60 + draw.expovariate(1 / HOUR), result)
+        late = [0.0, 0.0]
+        if draw.random() < 0.1:
+            # JAWS says late where the results are, or leaves them there late.
+            late[draw.randrange(2)] = min(LATEST_RESULTS, draw.expovariate(1 / 900))
+        return RunFate(60 + draw.expovariate(1 / HOUR), result, *late)
+
+    def _draw_command(self, number: int) -> float:
+        draw = self._draw("command", number)
+        if draw.random() < 0.005:
+            return math.inf
+        return draw.uniform(*SLOW_SECONDS) if self._down[SLOW] else draw.expovariate(1 / 3)
 
     def _draw_helper(self, job_id: str, step: str) -> HelperFate:
         self.attempts += 1
@@ -166,7 +186,8 @@ class Year:
         world, down = self._world, list(_merged(self._outages))
         runs: dict[str, list[Interval]] = {}
         for run in world.runs.values():
-            runs.setdefault(run.tag, []).append((run.begun, min(run.over, monotonic())))
+            done = max(run.over, run.told, run.left)
+            runs.setdefault(run.tag, []).append((run.begun, min(done, monotonic())))
             if not run.is_over:
                 self.wrong.append(f"the run of {run.tag} goes on")
         for job_id, job in world.jobs.items():

@@ -242,9 +242,10 @@ async def test_outages_make_jobs_wait_and_say_until_when(world: JAWSWorld):
         await server.wait_for_reason(job_id, "NERSC does not say whether it is up")
         calls = len(nersc.calls)
         await asyncio.sleep(1)
-        # It is asked how it is, and for nothing else.
+        # It is asked how it is, and for commands under way; none begins.
         assert {call.partition(" /api/v1.2/")[2].split("/")[0] for call in nersc.calls[calls:]} <= {
-            "status"
+            "status",
+            "tasks",
         }
         nersc.override = jaws.override = None
         job = await server.harness.wait_until_ended(job_id)
