@@ -206,13 +206,24 @@ def _check_inputs(plan: Plan) -> None:
     files = {path for files in json.loads(plan["files"][name])[key] for path in files}
     # Manifests are in the folder of the job.
     cached = sorted(path for path in files if os.path.isabs(path))
-    is_there = ParallelMap(LANES).map(os.path.exists, cached)
-    missing = [path for path, there in zip(cached, is_there) if not there]
+    are_missing = ParallelMap(LANES).map(_is_missing, cached)
+    missing = [path for path, is_missing in zip(cached, are_missing) if is_missing]
     if missing:
         raise StepFailedError(
             f"{len(missing)} of {len(cached)} inputs are not in JAWS's staging area any more, such as {missing[0]}",
             {WITHOUT_INPUTS: plan["download"]},
         )
+
+
+def _is_missing(path: str) -> bool:
+    """Return whether nothing is at a path; where that cannot be seen, JAWS has to say it."""
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _last_run_id(output: str) -> Any:  # noqa: ANN401 - JSON
