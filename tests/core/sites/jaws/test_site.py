@@ -303,6 +303,7 @@ class Alone(JAWSSite):
         setup = SimpleNamespace(takes_jobs_while_away=True)
         facility: Any = SimpleNamespace(setup=setup, layout=LAYOUT, lookout=self)
         facility.known = lambda _: Availability()
+        facility.refusal = lambda: None
         super().__init__(PERLMUTTER, facility, self, SimpleNamespace())  # type: ignore[arg-type]
         runner: Any = self
         self._runner = runner
