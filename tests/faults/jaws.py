@@ -207,7 +207,7 @@ def rows() -> Iterator[tuple[str, Callable[[], Outcome]]]:
         ("whose link has expired", HelperFate(fails="Request has expired")),
     ):
         yield f"JAWS: a helper {name}", partial(_at_each_step, fate)
-    for system in ("sfapi", "perlmutter", "dtns", "jaws", "jgi"):
+    for system in ("sfapi", "perlmutter", "dtns", "jaws", "jgi", "results"):
         yield f"JAWS: {system} down for half an hour", partial(_outages, system)
     twice = partial(_with_servers, 2, doubles_commands=True)
     yield "JAWS: two servers, each command run twice", partial(_run, twice)
