@@ -73,6 +73,20 @@ def test_command_is_waited_for_though_nersc_does_not_answer_for_moments():
     _run(work)
 
 
+def test_cancel_ends_though_nersc_takes_long_for_commands():
+    async def work() -> None:
+        trial = Trial(is_canceled=True)
+        trial.world.command_seconds = lambda _: 600.0
+        trial.world.run_fate = lambda _: RunFate(seconds=20 * HOUR)
+        server = await trial.server()
+        while trial.job.state is not JobState.JOB_SUBMITTED:
+            await asyncio.sleep(1)
+        await server.cancel(trial.job_id)
+        await _end(trial, 1)
+
+    _run(work)
+
+
 def test_job_says_that_nersc_is_slow():
     async def work() -> None:
         trial = Trial()
