@@ -47,6 +47,7 @@ _PLAN_SECONDS = 2 * 86_400
 _SUBMIT_SECONDS = 600
 _CALLBACK_SECONDS = 10.0
 _RUN_ID = "run_id"
+_OUTPUTS = "/__output__/"
 WITHOUT_INPUTS = "without_inputs"
 """In the end of an attempt to submit for which inputs were missing: the number of the download that had placed them."""
 _OUTPUT = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -247,8 +248,18 @@ def _checksums(folder: str, _attempt: Attempt, plan: Plan) -> Dict[str, Any]:
             return {**file, "crc64nvme": file_checksum(content), "size": size}
 
     files = ParallelMap(LANES).map(checksum, plan["files"])
+    for path in plan["unstored"]:
+        files += _unstored(root, path)
     write_json(os.path.join(folder, plan["sums"]), {"root": root, "files": files})
     return {"files": len(files), "bytes": sum(file["size"] for file in files)}
+
+
+def _unstored(root: str, path: str) -> List[Dict[str, Any]]:
+    """Return the outputs that a container lists as those that no object can have the names of: without content, as nobody stores it."""
+    with _open_output(root, path) as content:
+        names = content.read().decode(errors="backslashreplace").split("\0")[:-1]
+    empty = {"respath": path, "crc64nvme": crc64nvme_text(b""), "size": 0}
+    return [{**empty, "s3path": name.partition(_OUTPUTS)[2]} for name in names]
 
 
 def _open_output(root: str, path: str) -> BinaryIO:

@@ -142,7 +142,7 @@ async def test_run_that_succeeds_leaves_the_outputs_of_the_vectors(
         ]
     assert outputs == expected
     folder = nersc.place(run.output_dir or "")
-    for files in read_outputs(json.dumps(outputs)):
+    for files in read_outputs(json.dumps(outputs)).files:
         assert all((folder / path).is_file() for path in files.values())
     stdouts = [(folder / path).read_text() for path in outputs["ghcr_io_kbase_tool.stdouts"]]
     assert stdouts == ["probe says hello\nEntrypoint exit code: 0\n"] * 2

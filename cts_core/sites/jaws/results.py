@@ -17,7 +17,7 @@ from typing import Any
 from cts_core.model.job import S3File
 from cts_core.model.record import ContainerOutcome
 from cts_core.object_paths import FolderPath, ObjectPath
-from cts_core.sites.jaws.wdl import OUTPUT_FOLDER
+from cts_core.sites.jaws.wdl import OUTPUT_FOLDER, UNSTORED
 from cts_core.worker.container.outputs import path_problem
 from cts_core.worker.run_errors import (
     TASK,
@@ -66,11 +66,18 @@ def end_of(status: str, result: str | None) -> RunEnd | None:
     return _ENDS[result]
 
 
-def read_outputs(text: str | bytes) -> list[dict[str, str]]:
-    """Return, by container, what ``outputs.json`` names: the path of each output in ``output_dir``, by its name below the output folder.
+@dataclass(frozen=True)
+class RunOutputs:
+    """What ``outputs.json`` names. Paths are below ``output_dir``."""
 
-    Raises ResultError.
-    """
+    files: list[dict[str, str]]
+    """By container, the path of each output, by its name below the output folder."""
+    unstored: list[str]
+    """The files that tell of outputs whose names no object can have."""
+
+
+def read_outputs(text: str | bytes) -> RunOutputs:
+    """Return what ``outputs.json`` names. Raises ResultError."""
     files: list[Any] = []
     for key, value in read_object(text, "outputs.json").items():
         name = key.rpartition(".")[2]
@@ -79,10 +86,17 @@ def read_outputs(text: str | bytes) -> list[dict[str, str]]:
         listed = read_list(value, f"outputs.json: {key}")
         if name == _FILES:
             files = listed
-    return [
-        {_output_name(path): path for path in map(_inner, read_list(paths, "outputs.json: files"))}
-        for paths in files
+    paths = [
+        [_inner(path) for path in read_list(of_one, "outputs.json: files")] for of_one in files
     ]
+    return RunOutputs(
+        [{_output_name(path): path for path in of_one if not _is_list(path)} for of_one in paths],
+        [path for of_one in paths for path in of_one if _is_list(path)],
+    )
+
+
+def _is_list(path: str) -> bool:
+    return _MARK not in path and path.endswith(f"/{UNSTORED}")
 
 
 def _output_name(path: str) -> str:

@@ -24,7 +24,7 @@ from cts_core.sites.jaws.layout import (
     Layout,
     cache_entry,
 )
-from cts_core.sites.jaws.results import Summed
+from cts_core.sites.jaws.results import RunOutputs, Summed
 from cts_core.sites.jaws.wdl import RunFiles
 
 ERRORS = "errors.json"
@@ -89,17 +89,22 @@ def submit(job_id: str, site: SiteName, files: RunFiles, layout: Layout, *, down
     }
 
 
-def checksums(outputs: Sequence[Mapping[str, str]], root: str, attempt: Attempt) -> Plan:
+def checksums(outputs: RunOutputs, root: str, attempt: Attempt) -> Plan:
     """Return the plan that sums the outputs of a run, whose ``output_dir`` is ``root``.
 
     Of two containers with one name, both are told: each container has its own outputs.
     """
     files = [
         {"s3path": name, "respath": path}
-        for container in outputs
+        for container in outputs.files
         for name, path in container.items()
     ]
-    return {"root": root, "files": files, "sums": attempt.file(Kind.SUMS)}
+    return {
+        "root": root,
+        "files": files,
+        "unstored": outputs.unstored,
+        "sums": attempt.file(Kind.SUMS),
+    }
 
 
 def upload(

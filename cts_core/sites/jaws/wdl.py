@@ -32,6 +32,8 @@ NOT_PLACED = 125
 """The exit code of a task whose inputs could not be placed, so that its program was not run; docker's own for the like."""
 INPUT_FOLDER, OUTPUT_FOLDER = "__input__", "__output__"
 """The folders of a task, in its execution folder, that are mounted as those of inputs and outputs."""
+UNSTORED = "unstored_files.txt"
+"""A file beside the folder of outputs, which is one of the task's outputs if it is not empty: the paths of outputs that no object can have, a NUL after each."""
 _MAX_NAME = 150
 """Characters of a workflow's name, which Cromwell has as the name of a folder."""
 _DEFAULT_REGISTRY = "docker.io/"
@@ -95,8 +97,10 @@ task {task} {{
     # The variables are the program's alone: bash has some of their names for itself, and finds its own programs by PATH.
     env -- ~{{sep=" " environment}} ~{{sep=" " words}} </dev/null
     code=$?
-    # Names with control characters have no path in an object store.
-    find ./{output_folder} -type f ! -path '*[[:cntrl:]]*' >output_files.txt || exit {not_placed}
+    # Names with control characters have no path in an object store, and may not be one line each: a file of its own tells them.
+    LC_ALL=C find ./{output_folder} -type f ! -path '*[[:cntrl:]]*' >output_files.txt || exit {not_placed}
+    LC_ALL=C find ./{output_folder} -type f -path '*[[:cntrl:]]*' -print0 >{unstored} || exit {not_placed}
+    [ ! -s {unstored} ] || echo ./{unstored} >>output_files.txt
     echo "{exit_line}$code"
     exit $code
   >>>
@@ -146,6 +150,7 @@ def make_run(
         inputs=INPUT_FOLDER,
         outputs=OUTPUT_FOLDER + ("/~{number}" if job.params.declobber else ""),
         output_folder=OUTPUT_FOLDER,
+        unstored=UNSTORED,
         not_placed=NOT_PLACED,
         exit_line=EXIT_LINE,
         runtime="\n".join(f"    {line}" for line in _runtime(job, image, plans[0].mounts, refdata)),

@@ -172,15 +172,33 @@ def test_checksums_of_outputs(job: Job, tmp_path: Path):
     (root / "call").mkdir(parents=True)
     (root / "call" / "a b").write_bytes(b"content")
     files = [{"s3path": "a b", "respath": "./call/a b"}]
-    end = job.attempt(Step.CHECKSUMS, root=str(root), files=files, sums="checksums-1.sums")
+    end = _sum(job, root, files)
     assert end == StepEnd(is_done=True, data={"files": 1, "bytes": 7})
     _, (summed,) = read_checksums((job.folder / "checksums-1.sums").read_bytes())
     assert (summed.name, summed.size, summed.crc64nvme) == ("a b", 7, crc64nvme_text(b"content"))
 
 
+def test_outputs_that_no_object_can_be_named_after_are_told(job: Job, tmp_path: Path):
+    root = tmp_path / "run"
+    listed = "./call-run_container/shard-1/execution/unstored_files.txt"
+    path = root / listed
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"./__output__/a\tb\0./__output__/1/__output__/\n\xff\0")
+    end = _sum(job, root, [], listed)
+    assert end == StepEnd(is_done=True, data={"files": 2, "bytes": 0})
+    _, summed = read_checksums((job.folder / "checksums-1.sums").read_bytes())
+    assert [output.name for output in summed] == ["a\tb", "1/__output__/\n\\xff"]
+    assert {output.container for output in summed} == {1}
+
+
+def _sum(job: Job, root: Path, files: list[dict[str, str]], *unstored: str) -> StepEnd | None:
+    plan = {"root": str(root), "files": files, "unstored": unstored, "sums": "checksums-1.sums"}
+    return job.attempt(Step.CHECKSUMS, **plan)
+
+
 def _checksum(job: Job, root: Path, path: str) -> StepEnd:
     files = [{"s3path": "x", "respath": path}]
-    end = job.attempt(Step.CHECKSUMS, root=str(root), files=files, sums="checksums-1.sums")
+    end = _sum(job, root, files)
     assert end is not None
     assert not end.is_done
     return end
@@ -247,8 +265,7 @@ def test_outputs_may_be_reached_by_links_within_the_run(job: Job, tmp_path: Path
     (root / "link").symlink_to("file")
     (tmp_path / "by another path").symlink_to(root)
     files = [{"s3path": "x", "respath": "link"}]
-    plan = {"root": str(tmp_path / "by another path"), "files": files, "sums": "checksums-1.sums"}
-    end = job.attempt(Step.CHECKSUMS, **plan)
+    end = _sum(job, tmp_path / "by another path", files)
     assert end == StepEnd(is_done=True, data={"files": 1, "bytes": 7})
 
 

@@ -49,13 +49,14 @@ def test_outputs(case: dict[str, Any]):
             read_outputs(text)
         return
     outputs = read_outputs(text)
-    assert _by_name(outputs) == case["files"]
+    assert _by_name(outputs.files) == case["files"]
+    assert outputs.unstored == []
 
 
 def test_outputs_of_a_job_of_the_deployed_service():
     outputs = read_outputs(json.dumps(LEFT["outputs.json of JAWS"]))
     summed = LEFT["after the upload"]["upload_checksums.json"]["files"]
-    assert _by_name(outputs) == {file["s3path"]: file["respath"] for file in summed}
+    assert _by_name(outputs.files) == {file["s3path"]: file["respath"] for file in summed}
 
 
 @_named(RESULTS["errors"])
@@ -135,6 +136,23 @@ def test_checksums_are_outputs_of_their_containers():
         )
     to_store = to_upload(summed, FolderPath("cts-data/out"))
     assert {path: output.crc64nvme for path, output in to_store.items()} == stored
+
+
+def test_outputs_that_no_object_can_be_named_after_are_an_error_of_their_container():
+    place = "./call-run_container/shard-{}/execution"
+    files = [[f"{place.format(n)}/__output__/a"] for n in (0, 1)]
+    listed = f"{place.format(1)}/unstored_files.txt"
+    # A program may name an output like the list.
+    files[0].append(f"{place.format(0)}/__output__/unstored_files.txt")
+    files[1].append(listed)
+    outputs = read_outputs(json.dumps({"x.output_files": files}))
+    assert [list(names) for names in outputs.files] == [["a", "unstored_files.txt"], ["a"]]
+    assert outputs.unstored == [listed]
+    summed = [Summed("a", files[1][0], CRC), Summed("b\tc", listed, CRC, 0)]
+    first, second = completed_outcomes(summed, FolderPath("b-b/out"), 2)
+    assert (first.error, second.outputs) == (None, [S3File(file="b-b/out/a", crc64nvme=CRC)])
+    assert "stored: 'b\\tc' (it contains a control character)" in (second.error or "")
+    assert to_upload(summed, FolderPath("b-b/out")) == {"b-b/out/a": summed[0]}
 
 
 def test_of_two_outputs_with_one_path_the_later_containers_is_stored():

@@ -89,13 +89,14 @@ def test_outputs_go_where_the_deployed_service_put_them():
 
 def test_all_outputs_are_summed_also_those_that_others_overwrite():
     path = "./call-run_container/shard-{}/execution/__output__/a"
-    outputs = read_outputs(
-        json.dumps({"x.output_files": [[path.format(0)], [path.format(1)]], "x.stdouts": []})
-    )
+    listed = "./call-run_container/shard-1/execution/unstored_files.txt"
+    files = [[path.format(0)], [path.format(1), listed]]
+    outputs = read_outputs(json.dumps({"x.output_files": files, "x.stdouts": []}))
     plan = transfers.checksums(outputs, "/run", Attempt(Step.CHECKSUMS, 3))
     assert plan == {
         "root": "/run",
         "files": [{"s3path": "a", "respath": path.format(n)} for n in range(2)],
+        "unstored": [listed],
         "sums": "checksums-3.sums",
     }
 

@@ -22,6 +22,7 @@ from cts_core.model.image import JobImage
 from cts_core.model.job import JobInput
 from cts_core.object_paths import ObjectPath
 from cts_core.plan import plan_job
+from cts_core.sites.jaws.results import read_outputs
 from cts_core.sites.jaws.wdl import NOT_PLACED, RunFiles, make_run, quote, workflow_name
 from tests.harness.factories import NOON, make_image
 from tests.harness.jaws_vectors import RUNS
@@ -214,6 +215,21 @@ def test_program_that_would_be_taken_for_a_variable_is_refused(tmp_path: Path):
     with pytest.raises(UnsupportedError, match="'/opt/a=b/tool': JAWS cannot run a program with ="):
         _simple(tmp_path, entrypoint=["/opt/a=b/tool", "x"])
     _simple(tmp_path, entrypoint=["/opt/tool", "a=b"])
+
+
+@pytest.mark.slow
+def test_outputs_whose_names_have_control_characters_are_told(tmp_path: Path):
+    script = "cd __output__; mkdir sub; touch ok 'a b' $'a\\tb' $'sub/x\\ny' $'\\x7f'"
+    run, contents = _simple(tmp_path, entrypoint=["/bin/bash", "-c", script])
+    execution = _execute(run, tmp_path, contents)
+    (shard,) = execution.shards
+    assert (shard.code, shard.read("stderr"), shard.message) == (0, "", None)
+    assert execution.outputs is not None
+    outputs = read_outputs(json.dumps(execution.outputs))
+    assert sorted(outputs.files[0]) == ["a b", "ok"]
+    (listed,) = outputs.unstored
+    names = (execution.folder / listed).read_text().split("\0")[:-1]
+    assert {n.removeprefix("./__output__/") for n in names} == {"a\tb", "sub/x\ny", "\x7f"}
 
 
 @pytest.mark.slow
