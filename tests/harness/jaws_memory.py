@@ -538,7 +538,7 @@ class _JAWS:
 
         await self._life.act("cancel a run", cancel)
 
-    async def find(self, tag: str) -> list[str]:
+    async def find(self, tag: str, _since: datetime) -> list[str]:
         return await self._ask(
             lambda: [run.id for run in self._world.runs.values() if run.tag == tag]
         )

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -43,6 +44,7 @@ class JAWSRun:
     output_dir: str | None = None
     log: list[str] = field(default_factory=lambda: ["created"])
     site: str = "kbase"
+    submitted: datetime = field(default_factory=lambda: datetime.now(UTC))
     cancelled: threading.Event = field(default_factory=threading.Event)
     """Set for the site that runs it."""
     ended: threading.Event = field(default_factory=threading.Event)
@@ -72,7 +74,8 @@ class JAWS:
     """Sent instead of every regular answer."""
     calls: list[str] = field(default_factory=list)
     """Method and path of each call, in order."""
-
+    searches: list[int] = field(default_factory=list)
+    """The days that each search asked for; 0 stands for any time."""
     take: Callable[[dict[str, Any]], dict[str, Any]] | None = None
     """Takes what the client submits, and returns what it prints."""
 
@@ -195,10 +198,15 @@ class JAWS:
         if headers["Content-Type"] != "application/x-www-form-urlencoded" or set(form) != names:
             raise RefusalError(422, "a search is a form")
         is_asked = {"True": lambda run: run.status != "done", "False": lambda _: True}
+        days = int(form["delta_days"][0])
+        self.searches.append(days)
+        oldest = (
+            datetime.now(UTC) - timedelta(days=days) if days else datetime.min.replace(tzinfo=UTC)
+        )
         return [
             {"id": run.id, "tag": run.tag, "status": run.status}
-            for run in self.runs.values()
-            if is_asked[form["active_only"][0]](run)
+            for run in list(self.runs.values())
+            if is_asked[form["active_only"][0]](run) and run.submitted >= oldest
         ]
 
 

@@ -5,14 +5,18 @@ Each method is one call with one deadline and no repeat. What is no proper answe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import httpx
 from pydantic import SecretStr
 
+from cts_core.clock import utc_now
+from cts_core.concurrency import cancel_and_wait, run_sized
 from cts_core.errors import UnavailableError
 from cts_core.http_client import HttpClient, NoResponseError, read_json
 from cts_core.sites.jaws.pace import Pace
@@ -23,6 +27,8 @@ _OVER = ("too late to cancel", "already been cancelled")
 _CANCELLED = "cancelled"
 _ENDED = (_CANCELLED, "done")
 """Statuses of runs with which there is nothing left to cancel."""
+_ANY_TIME = 0
+"""The days of a search that asks for runs of any time."""
 _MAX_TEXT = 500
 """Characters of an answer that a message repeats."""
 _FORM = "application/x-www-form-urlencoded"
@@ -56,6 +62,18 @@ class Run:
         return end_of(self.status, self.result)
 
 
+_Tagged = dict[str, list[dict[str, Any]]]
+"""Runs, as JAWS tells them, by their tags."""
+
+
+@dataclass
+class _Search:
+    """A search for runs that has not begun: whoever needs one shares it."""
+
+    days: int
+    task: asyncio.Task[_Tagged | None] = field(init=False)
+
+
 class Central:
     """Calls JAWS. Every method raises UnavailableError and JAWSError."""
 
@@ -65,6 +83,13 @@ class Central:
         self._token = token
         self._http = http
         self._pace = pace
+        self._searching = asyncio.Lock()
+        self._next_search: _Search | None = None
+        self._searches: set[asyncio.Task[_Tagged | None]] = set()
+
+    async def stop(self) -> None:
+        """End searches."""
+        await cancel_and_wait(*self._searches)
 
     async def user(self) -> str:
         """Return the id of the user whom the token belongs to."""
@@ -112,14 +137,33 @@ class Central:
             if not any(text in str(e).lower() for text in _OVER):
                 raise
 
-    async def find(self, tag: str) -> list[str] | None:
-        """Return the ids of the runs with this tag, of any time; None where JAWS has no search."""
-        runs = await self._search(active_only=False)
-        return None if runs is None else [_id_of(run) for run in runs if run.get("tag") == tag]
+    async def find(self, tag: str, since: datetime) -> list[str] | None:
+        """Return the ids of the runs with this tag, of which none is older than ``since``; None where JAWS has no search.
+
+        JAWS answers with all runs of the user, of whole days: all who wait for the next search share it.
+        """
+        # Days that have begun, and one more, as clocks and time zones differ.
+        days = max(0, (utc_now() - since).days) + 2
+        search = self._next_search
+        if search is None:
+            search = self._next_search = _Search(days)
+            search.task = asyncio.create_task(self._find_all(search), name="jaws-search")
+            self._searches.add(search.task)
+            search.task.add_done_callback(self._searches.discard)
+        search.days = max(search.days, days)
+        found = await asyncio.shield(search.task)
+        return None if found is None else [_id_of(run) for run in found.get(tag, ())]
+
+    async def _find_all(self, search: _Search) -> _Tagged | None:
+        async with self._searching:
+            # It may miss what is submitted from now on: whoever asks now needs a later one.
+            self._next_search = None
+            runs = await self._search(active_only=False, days=search.days)
+        return None if runs is None else await run_sized(len(runs), _by_tag, runs)
 
     async def active_tags(self) -> set[str]:
         """Return the tags of all runs that may go on; none where JAWS has no search."""
-        runs = await self._search(active_only=True) or ()
+        runs = await self._search(active_only=True, days=_ANY_TIME) or ()
         return {
             run["tag"]
             for run in runs
@@ -127,10 +171,10 @@ class Central:
             if isinstance(run.get("tag"), str) and run.get("status") not in _ENDED
         }
 
-    async def _search(self, *, active_only: bool) -> list[dict[str, Any]] | None:
+    async def _search(self, *, active_only: bool, days: int) -> list[dict[str, Any]] | None:
         form = {
             "active_only": str(active_only),
-            "delta_days": "0",
+            "delta_days": str(days),
             "site_id": "all",
             "result": "any",
         }
@@ -185,6 +229,14 @@ async def _read(status: int, content: bytes) -> object:
     if status >= httpx.codes.BAD_REQUEST:
         raise JAWSError(f"JAWS refuses a call with status {status}: {detail}")
     return answer
+
+
+def _by_tag(runs: Sequence[dict[str, Any]]) -> _Tagged:
+    tagged: _Tagged = {}
+    for run in runs:
+        if isinstance(tag := run.get("tag"), str):
+            tagged.setdefault(tag, []).append(run)
+    return tagged
 
 
 def _text_of(detail: object) -> str:

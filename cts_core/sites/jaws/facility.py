@@ -190,6 +190,7 @@ class Facility:
             return
         await cancel_and_wait(*self._tasks)
         await self.lookout.stop()
+        await self.central.stop()
         await self._systems.stop()
         for site in self._sites.values():
             await site.stop()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Protocol
 
@@ -130,6 +130,10 @@ class JobFailedError(Exception):
         self.error = error
 
 
+def _created(job: JobSummary) -> datetime:
+    return job.transition_times[0].time
+
+
 def _missing(
     followed: Followed, what: str, patience: timedelta
 ) -> JobFailedError | UnavailableError:
@@ -226,7 +230,7 @@ class StepRunner:
 
     async def _find_run(self, followed: Followed, _: Decision, folder: SeenFolder) -> None:
         number = last_number(folder, Step.SUBMIT)
-        found = await self._facility.central.find(followed.job.id)
+        found = await self._facility.central.find(followed.job.id, _created(followed.job))
         if found is None:
             log.warning(
                 "JAWS has no search: whether job %s was submitted in its last attempt is not known, and it is submitted again",
@@ -263,7 +267,7 @@ class StepRunner:
         if number < 2 or followed.is_searched:  # noqa: PLR2004 - several
             return
         try:
-            found = await self._facility.central.find(followed.job.id)
+            found = await self._facility.central.find(followed.job.id, _created(followed.job))
         except (UnavailableError, JAWSError) as e:
             log.warning("Further runs of job %s were not looked for: %s", followed.job.id, e)
             return
@@ -421,7 +425,7 @@ class StepRunner:
             return True
         # Another attempt than the one whose run was recorded may have submitted one, too.
         found = await self._stop_submission(
-            job.id, may_be_submitted=JobState.JOB_SUBMITTING in reached
+            job, may_be_submitted=JobState.JOB_SUBMITTING in reached
         )
         if found is None:
             return False
@@ -429,9 +433,9 @@ class StepRunner:
             await self._facility.central.cancel(run_id)
         return True
 
-    async def _stop_submission(self, job_id: str, *, may_be_submitted: bool) -> set[str] | None:
+    async def _stop_submission(self, job: JobRecord, *, may_be_submitted: bool) -> set[str] | None:
         """Keep a job from being submitted; return the runs that its folder and JAWS know, or None as long as an attempt goes on."""
-        folder = self._facility.layout.job(job_id)
+        folder = self._facility.layout.job(job.id)
         begun = await self._facility.ask_helper(["stop", folder, self._facility.layout.plans()])
         seen = (await self._lookout.look_at(folder)).attempts.get(Step.SUBMIT, [])
         # The last claim is the one that keeps the job from being submitted.
@@ -440,7 +444,7 @@ class StepRunner:
         if any(attempt.end is None and not attempt.is_lost for attempt in attempts):
             return None
         if begun or may_be_submitted:
-            runs.update(await self._facility.central.find(job_id) or ())
+            runs.update(await self._facility.central.find(job.id, _created(job)) or ())
         return runs
 
     async def clean(self, job: JobRecord) -> None:

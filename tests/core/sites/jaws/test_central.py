@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import pytest
 from pydantic import SecretStr
 
+from cts_core.clock import utc_now
 from cts_core.errors import UnavailableError
 from cts_core.http_client import HttpClient
 from cts_core.sites.jaws.central import Central, JAWSError, Run
@@ -68,10 +71,60 @@ async def test_cancel_that_is_too_late_or_of_no_run_is_none(jaws: JAWS, central:
 async def test_runs_are_found_by_their_tag_where_there_is_a_search(jaws: JAWS, central: Central):
     for tag in ("a", "b", "a"):
         jaws.submit(tag)
-    assert await central.find("a") == ["1000", "1002"]
-    assert await central.find("none") == []
+    now = utc_now()
+    assert await central.find("a", now) == ["1000", "1002"]
+    assert await central.find("none", now) == []
     jaws.has_search = False
-    assert await central.find("a") is None
+    assert await central.find("a", now) is None
+
+
+async def test_search_is_of_the_days_since_then(jaws: JAWS, central: Central):
+    now = utc_now()
+    for days in (0, 3, 8):
+        jaws.submit("a").submitted = now - timedelta(days=days)
+    assert await central.find("a", now - timedelta(days=3)) == ["1000", "1001"]
+    # A clock may be behind.
+    assert await central.find("a", now + timedelta(days=3)) == ["1000"]
+    assert jaws.searches == [5, 2]
+
+
+async def test_those_who_wait_share_the_next_search(jaws: JAWS, central: Central):
+    now = utc_now()
+    old = jaws.submit("old")
+    old.submitted = now - timedelta(days=30)
+    jaws.delay = 0.5
+    first = asyncio.create_task(central.find("new", now))
+    while not jaws.calls:
+        await asyncio.sleep(0.01)
+    later = [asyncio.create_task(central.find("new", now)) for _ in range(10)]
+    later.append(asyncio.create_task(central.find("old", now - timedelta(days=30))))
+    # One that gives up takes nothing from the others.
+    later.pop(0).cancel()
+    await first
+    # The search under way does not count for those who came while it went on.
+    jaws.submit("new")
+    assert await asyncio.gather(*later) == [["1001"]] * 9 + [["1000"]]
+    assert jaws.searches == [2, 32]
+
+
+async def test_search_that_fails_is_made_again(jaws: JAWS, central: Central):
+    now = utc_now()
+    jaws.override = PreparedResponse(503, b"{}")
+    told = await asyncio.gather(*(central.find("a", now) for _ in range(3)), return_exceptions=True)
+    assert [type(error) for error in told] == [UnavailableError] * 3
+    assert len(jaws.calls) == 1
+    jaws.override = None
+    assert await central.find("a", now) == []
+
+
+async def test_search_ends_with_its_client(jaws: JAWS, central: Central):
+    jaws.delay = 1.0
+    search = asyncio.create_task(central.find("a", utc_now()))
+    while not jaws.calls:
+        await asyncio.sleep(0.01)
+    await central.stop()
+    with pytest.raises(asyncio.CancelledError):
+        await search
 
 
 @pytest.mark.parametrize("body", [b"", b'{"detail": "Not Found"}'])
@@ -81,11 +134,11 @@ async def test_answer_of_something_else_is_not_that_jaws_has_no_search(
     jaws.submit("a")
     jaws.override = PreparedResponse(404, body)
     with pytest.raises((UnavailableError, JAWSError)):
-        await central.find("a")
+        await central.find("a", utc_now())
     with pytest.raises((UnavailableError, JAWSError)):
         await central.cancel("1000")
     jaws.override = None
-    assert await central.find("a") == ["1000"]
+    assert await central.find("a", utc_now()) == ["1000"]
 
 
 async def test_sites_say_how_they_are(jaws: JAWS, central: Central):

@@ -23,8 +23,8 @@ from cts_core.sites.jaws.pace import Pace
 from cts_core.sites.jaws.results import StepEnd
 from cts_core.sites.jaws.runner import StepRunner
 from cts_core.sites.jaws.sfapi import SFAPI
-from cts_core.sites.jaws.steps import SeenAttempt
-from tests.harness.factories import CRC, make_job_record
+from cts_core.sites.jaws.steps import Decision, Next, SeenAttempt
+from tests.harness.factories import CRC, NOON, make_job_record
 from tests.harness.jaws_vectors import LAYOUT
 
 LONG = "x" * 3 * SHORT_JSON
@@ -57,7 +57,7 @@ def _sfapi(answer: object) -> SFAPI:
 async def _search() -> None:
     http: Any = Answering([{"id": n, "tag": LONG[:1000]} for n in range(300)])
     central = Central("http://x", SecretStr("t"), http, Pace(1000))
-    assert await central.find("other") == []
+    assert await central.find("other", NOON) == []
 
 
 async def _download() -> None:
@@ -85,7 +85,10 @@ async def _checksums() -> None:
     runner = StepRunner(SiteName.PERLMUTTER_JAWS, facility, nothing, nothing)
     done = SeenAttempt(StepEnd(is_done=True))
     seen = SeenFolder({Step.CHECKSUMS: [done]})
-    root, found = await runner._sums(Followed(make_job_record(), "/folder"), seen)
+    followed, decision = Followed(make_job_record(), "/folder"), Decision((), Next.VERIFY)
+    sums_found = await runner._sums(followed, decision, seen, None)
+    assert sums_found is not None
+    root, found = sums_found
     assert (root, len(found)) == ("/run", 3000)
 
 

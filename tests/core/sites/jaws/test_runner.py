@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import cast
 
@@ -81,7 +81,8 @@ class World:
     async def look_at(self, _folder: str) -> SeenFolder:
         return self.folder
 
-    async def find(self, _tag: str) -> list[str] | None:
+    async def find(self, _tag: str, since: datetime) -> list[str] | None:
+        assert since == NOON
         return self.tagged
 
     async def cancel(self, run_id: str) -> None:
