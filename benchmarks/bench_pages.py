@@ -68,18 +68,21 @@ def main() -> None:
         page = [make_document(number) for number in range(jobs)]
         if json.loads(ours(page)) != json.loads(fastapi(page)):
             raise SystemExit("the two answers differ")
-        took: dict[str, list[float]] = {"ours": [], "fastapi": []}
+        took: dict[str, list[float]] = {"": [], ", listed before": [], "fastapi": []}
         for _ in range(ROUNDS):
-            took["ours"].append(measure(ours, page))
+            forward_compat.parse_summary.cache_clear()
+            took[""].append(measure(ours, page))
+            took[", listed before"].append(measure(ours, page))
             took["fastapi"].append(measure(fastapi, page))
         best = {name: min(each) for name, each in took.items()}
-        ratio = best["fastapi"] / best["ours"]
-        report(
-            f"pages of {jobs:,} jobs",
-            f"{best['ours'] * 1000:.1f} ms of the processor, {ratio:.2f} times as fast as FastAPI's way",
-            time_ms=best["ours"] * 1000,
-            ratio=ratio,
-        )
+        of_fastapi = best.pop("fastapi")
+        for name, seconds in best.items():
+            report(
+                f"pages of {jobs:,} jobs{name}",
+                f"{seconds * 1000:.1f} ms of the processor, {of_fastapi / seconds:.2f} times as fast as FastAPI's way",
+                time_ms=seconds * 1000,
+                ratio=of_fastapi / seconds,
+            )
 
 
 if __name__ == "__main__":

@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 MAX_PARSED = 10_000
 """Live jobs that are kept as they were parsed."""
+MAX_LISTED = 2_000
+"""Jobs of listings that are kept so: the same ones are listed again and again, and those that have ended do not change."""
 MAX_LOGGED = 1024
 """Jobs that are remembered as logged, so that each is logged once."""
 
@@ -65,7 +67,13 @@ def _read(raw: RawBSONDocument, parse: Callable[[RawBSONDocument], _T]) -> _T:
 
 def summaries(raw_jobs: Iterable[RawBSONDocument]) -> list[JobSummary]:
     """Return those of the jobs that this version can read."""
-    return readable(raw_jobs, documents.to_summary)
+    return readable(raw_jobs, lambda raw: parse_summary(raw.raw))
+
+
+@functools.lru_cache(MAX_LISTED)
+def parse_summary(raw: bytes) -> JobSummary:
+    """Return a job of a listing. Raises ValueError."""
+    return documents.to_summary(RawBSONDocument(raw, documents.RAW_CODEC))
 
 
 def drivables(raw_jobs: Iterable[RawBSONDocument]) -> list[JobSummary]:

@@ -80,6 +80,28 @@ async def test_commands_of_each_call_are_those_of_the_table(mongo_settings, monk
 
 
 @pytest.mark.slow
+async def test_a_job_of_a_listing_is_parsed_when_it_has_changed(mongo_settings):
+    store = MongoStore(mongo_settings)
+    await store.open()
+    jobs = [make_job_record(user="listed") for _ in range(3)]
+    for job in jobs:
+        await store.insert_job(job, containers=1)
+    parsed = forward_compat.parse_summary.cache_info
+
+    async def listed() -> tuple[int, set[JobState]]:
+        before = parsed().misses
+        page = await store.list_jobs(JobQuery(user="listed"))
+        assert {job.id for job in page.jobs} == {job.id for job in jobs}
+        return parsed().misses - before, {job.state for job in page.jobs}
+
+    assert await listed() == (3, {CREATED})
+    assert await listed() == (0, {CREATED})
+    assert await move(store, jobs[1].id, CREATED, STARTED)
+    assert await listed() == (1, {CREATED, STARTED})
+    await store.close()
+
+
+@pytest.mark.slow
 async def test_a_live_job_is_parsed_when_it_has_changed(mongo_settings):
     store = MongoStore(mongo_settings)
     await store.open()
