@@ -1,4 +1,4 @@
-import { fireEvent, render, screen, within } from "@testing-library/react";
+import { fireEvent, render, screen, waitFor, within } from "@testing-library/react";
 import axe from "axe-core";
 import { type ReactNode, useState } from "react";
 import { beforeEach, expect, it, vi } from "vitest";
@@ -94,11 +94,15 @@ it("has the focus where a key leads to: at the other log, or what chooses it whe
   fireEvent.keyDown(shown, { key: "n" });
   expect(await screen.findByText("failed")).toBeTruthy();
   const next = screen.getByRole("region", { name: "Log" });
-  expect(document.activeElement).toBe(next);
+  await waitFor(() => {
+    expect(document.activeElement).toBe(next);
+  });
   service.answers.set("jobs/a/log/1/stderr", log("").answer);
   fireEvent.keyDown(next, { key: "o" });
   expect(await screen.findByText("Nothing was written")).toBeTruthy();
-  expect(document.activeElement).toBe(screen.getByRole("combobox", { name: "Log of the container" }));
+  await waitFor(() => {
+    expect(document.activeElement).toBe(screen.getByRole("combobox", { name: "Log of the container" }));
+  });
 });
 
 it("follows while a job is live, and stops when it is told to", async () => {
