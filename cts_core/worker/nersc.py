@@ -16,8 +16,9 @@ import subprocess
 import sys
 import time
 import uuid
-from contextlib import suppress
-from typing import Any, BinaryIO, Callable, Dict, List, Mapping
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any, BinaryIO, Callable, Dict, Iterator, List, Mapping
 
 from cts_core.worker.archives import TAR_ENDINGS, Budget, Limits, UnpackError, unpack
 from cts_core.worker.attempts import Attempt, LastingError, StepFailedError
@@ -47,6 +48,8 @@ _PLAN_SECONDS = 2 * 86_400
 _SUBMIT_SECONDS = 600
 _CALLBACK_SECONDS = 10.0
 _RUN_ID = "run_id"
+_GROUP_READS = 0o050
+"""The permissions of a group that reads a folder, and enters it."""
 _OUTPUTS = "/__output__/"
 WITHOUT_INPUTS = "without_inputs"
 """In the end of an attempt to submit for which inputs were missing: the number of the download that had placed them."""
@@ -113,10 +116,22 @@ def _call_back(url: str) -> None:
 def _download(_folder: str, _attempt: Attempt, plan: Plan) -> None:
     """Place inputs in the cache, or reference data in its folder."""
     sources = {file["path"]: _source(file) for file in plan["files"]}
-    if "refdata" in plan:
-        _stage(plan, sources)
-    else:
-        fetch(sources, insecure=plan["insecure"])
+    with _readable_by_group():
+        if "refdata" in plan:
+            _stage(plan, sources)
+        else:
+            fetch(sources, insecure=plan["insecure"])
+
+
+@contextmanager
+def _readable_by_group() -> Iterator[None]:
+    """Let the group read and enter what is made in this block, whatever the user's umask is: JAWS's own user reads it."""
+    before = os.umask(0o077)
+    os.umask(before & ~_GROUP_READS)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def _source(file: Plan) -> Source:
@@ -126,6 +141,8 @@ def _source(file: Plan) -> Source:
 def _stage(plan: Plan, sources: Dict[str, Source]) -> None:
     """Fetch and unpack reference data beside its folder, and put all of it there at once."""
     folder = plan["refdata"]
+    # Which is not made: a file system that is away may come back.
+    group = os.stat(plan["root"]).st_gid
     # What a helper that was killed has left may be very large. One that was only taken for lost fails without it.
     for left in glob.glob(f"{glob.escape(folder)}.*.tmp*"):
         remove_tree(left)
@@ -135,19 +152,55 @@ def _stage(plan: Plan, sources: Dict[str, Source]) -> None:
     ((name, source),) = sources.items()
     packed = os.path.join(f"{new}.packed", name)
     try:
+        _make_folders(group, os.path.dirname(folder))
         fetch({packed: source}, insecure=plan["insecure"])
         if plan["unpack"]:
             _unpack(packed, name, new, Limits(**plan["limits"]))
         else:
             os.mkdir(new, 0o755)
             os.rename(packed, os.path.join(new, name))
+        _share_tree(group, new)
         sync_folder(new)
         remove_tree(folder)
         os.rename(new, folder)
-        _write_text(plan["change_file"], f"{folder}\n")
+        _write_text(plan["change_file"], f"{folder}\n", partial(_share, group))
     finally:
         remove_tree(f"{new}.packed")
         remove_tree(new)
+
+
+def _make_folders(group: int, folder: str) -> None:
+    """Make the folders down to this one, for a group."""
+    if os.path.isdir(folder):
+        return
+    _make_folders(group, os.path.dirname(folder))
+    with suppress(FileExistsError):
+        os.mkdir(folder, 0o755)
+    _share(group, folder)
+
+
+def _share_tree(group: int, top: str) -> None:
+    """Have a group read a folder with all that is in it."""
+    _share(group, top)
+    for folder, folders, files in os.walk(top):
+        for name in (*folders, *files):
+            _share(group, os.path.join(folder, name))
+
+
+def _share(group: int, path: str) -> None:
+    """Have a group read a file or folder."""
+    found = os.stat(path)
+    if found.st_gid != group:
+        try:
+            os.chown(path, -1, group)
+        except PermissionError as e:
+            raise PermissionError(
+                f"{path} cannot be given to the group {group} of the folder of all reference data, by which JAWS reads it: this "
+                "service's user at NERSC has to be in that group"
+            ) from e
+    reads = _GROUP_READS if stat.S_ISDIR(found.st_mode) else _GROUP_READS & 0o444
+    if found.st_mode & reads != reads:
+        os.chmod(path, stat.S_IMODE(found.st_mode) | reads)
 
 
 def _unpack(packed: str, name: str, folder: str, limits: Limits) -> None:
@@ -159,13 +212,15 @@ def _unpack(packed: str, name: str, folder: str, limits: Limits) -> None:
         raise LastingError(str(e)) from e
 
 
-def _write_text(path: str, text: str) -> None:
+def _write_text(path: str, text: str, prepare: Callable[[str], None] = lambda _: None) -> None:
+    """Write a file whole; ``prepare`` is called with the path that it has before it is put in its place."""
     temporary = f"{path}.{uuid.uuid4().hex}.tmp"
     try:
         with open(temporary, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
+        prepare(temporary)
         os.replace(temporary, path)
     finally:
         _remove(temporary)

@@ -99,11 +99,18 @@ for folder in {folders}; do
   if [ ! -d "$folder" ]; then echo "{wrong}there is no folder $folder"
   elif [ ! -r "$folder" ] || [ ! -x "$folder" ]; then echo "{wrong}$folder cannot be read"
   elif [ ! -w "$folder" ] && [ -n "{writes}" ]; then echo "{wrong}$folder cannot be written"
-  else echo "$folder is there"
+  else echo "$folder is there, of $(stat -c 'the group %G with the mode %a' "$folder")"
   fi
 done
 if told=$("$python" -I -S -c 'import sys; print(sys.version.split()[0]); sys.exit(sys.version_info < (3, 9))' 2>/dev/null)
 then echo "Python is $told"; else echo "{wrong}there is no Python 3.9 or newer"; fi
+"""
+_LOOK_AT_GROUP = """\
+group=$(stat -c %G {shared} 2>/dev/null)
+case " $(id -Gn) " in
+  *" $group "*) echo "reference data are of the group $group, by which JAWS reads them" ;;
+  *) echo "{wrong}the user $(id -un) is not in the group $group of {shared}, by which JAWS reads reference data" ;;
+esac
 """
 _LOOK_FOR_JAWS = """\
 if command -v jaws >/dev/null; then echo "the client of JAWS is $(command -v jaws)"
@@ -113,12 +120,20 @@ WRONG = "wrong: "
 """Begins a line of what a look tells that jobs cannot do with."""
 
 
-def look_around(machine: Machine, folders: Iterable[str]) -> str:
-    """Return the command that tells what jobs need of a machine, a line each, and changes nothing."""
+def look_around(machine: Machine, folders: Iterable[str], shared: str) -> str:
+    """Return the command that tells what jobs need of a machine, a line each, and changes nothing.
+
+    JAWS's user reads what is below the folder ``shared`` by that folder's group.
+    """
     is_dtn = machine is Machine.DTNS
-    values = {"wrong": WRONG, "folders": shlex.join(folders), "writes": "x" if is_dtn else ""}
+    values = {
+        "wrong": WRONG,
+        "folders": shlex.join(folders),
+        "writes": "x" if is_dtn else "",
+        "shared": shlex.quote(shared),
+    }
     if is_dtn:
-        return f"{_DTN}{_PYTHON}{_LOOK.format(**values)}"
+        return f"{_DTN}{_PYTHON}{_LOOK.format(**values)}{_LOOK_AT_GROUP.format(**values)}"
     return f"{_PYTHON}{_JAWS}{_LOOK.format(**values)}{_LOOK_FOR_JAWS.format(**values)}"
 
 

@@ -49,7 +49,7 @@ async def inspect(facility: Facility, site: SiteName) -> Survey:
             Machine.DTNS: (setup.staging_dir_dtn, setup.refdata_root, setup.remote_code_dir),
             Machine.PERLMUTTER: (setup.staging_dir_perlmutter, setup.refdata_root),
         }
-        command = commands.look_around(machine, folders[machine])
+        command = commands.look_around(machine, folders[machine], setup.refdata_root)
         # Somebody waits for the answer.
         told = await facility.command(machine, command, seconds=COMMAND_SECONDS)
         return told.splitlines()

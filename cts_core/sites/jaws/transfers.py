@@ -69,6 +69,7 @@ def stage(
     limits = {"bytes": REFDATA_BYTES, "entries": REFDATA_ENTRIES, "free": REFDATA_FREE}
     return {
         "files": [{"path": posixpath.basename(stored.path), **_file(stored, link)}],
+        "root": layout.refdata_root,
         "refdata": layout.refdata(refdata_id),
         "unpack": unpack,
         "limits": limits,

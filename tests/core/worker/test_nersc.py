@@ -344,6 +344,7 @@ def _refdata_plan(tmp_path: Path, name: str, *, unpack: bool) -> dict[str, Any]:
     return {
         "files": [{"path": name, "name": "data/ref", "url": "", "crc64nvme": "", "size": 1}],
         "insecure": False,
+        "root": str(tmp_path / "refdata"),
         "refdata": str(tmp_path / "refdata" / "id"),
         "unpack": unpack,
         "limits": {"bytes": 100_000, "entries": 10, "free": 0},
@@ -384,6 +385,80 @@ def test_what_killed_stagings_have_left_is_removed_by_the_next(
     (root / "changes.txt.4c.tmp").touch()
     assert job.attempt(Step.DOWNLOAD, 2, **_refdata_plan(tmp_path, "db.tgz", unpack=True))
     assert {path.name for path in root.iterdir()} == {"id", "changes.txt", "other.3d.tmp"}
+
+
+def _other_group() -> int:
+    """Return a group that this process may give files to, and that they do not have by themselves."""
+    groups = [4242] if os.geteuid() == 0 else os.getgroups()
+    return next((g for g in groups if g != os.getegid()), os.getegid())
+
+
+@pytest.mark.parametrize("unpack", [True, False])
+def test_reference_data_can_be_read_by_the_group_of_their_root(
+    job: Job, tmp_path: Path, staged: Path, *, unpack: bool
+):
+    _tar(staged)
+    root, group = tmp_path / "refdata", _other_group()
+    os.chown(root, -1, group)
+    plan = _refdata_plan(tmp_path, "db.tgz", unpack=unpack)
+    folder = root / "cdm_task_service" / "prod" / "id"
+    before = os.umask(0o077)
+    try:
+        end = job.attempt(Step.DOWNLOAD, **{**plan, "refdata": str(folder)})
+        assert os.umask(0o077) == 0o077
+    finally:
+        os.umask(before)
+    assert end == StepEnd(is_done=True)
+    found = list(root.rglob("*"))
+    assert len(found) == (6 if unpack else 5)
+    for path in found:
+        reads = 0o050 if path.is_dir() else 0o040
+        assert (path.stat().st_gid, path.stat().st_mode & reads) == (group, reads), path
+
+
+def test_group_that_cannot_be_given_fails_the_staging_before_jaws_copies_it(
+    job: Job, tmp_path: Path, staged: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    if (group := _other_group()) == os.getegid():
+        pytest.skip("needs a user with two groups")
+    _tar(staged)
+    os.chown(tmp_path / "refdata", -1, group)
+    monkeypatch.setattr(os, "chown", refuse)
+    end = job.attempt(Step.DOWNLOAD, **_refdata_plan(tmp_path, "db.tgz", unpack=True))
+    assert end is not None
+    assert (end.is_done, end.is_lasting) == (False, False)
+    assert "has to be in that group" in (end.reason or "")
+    assert not list((tmp_path / "refdata").iterdir())
+
+
+def test_root_of_reference_data_that_is_away_is_not_made(job: Job, tmp_path: Path, staged: Path):
+    _tar(staged)
+    (tmp_path / "refdata").rmdir()
+    end = job.attempt(Step.DOWNLOAD, **_refdata_plan(tmp_path, "db.tgz", unpack=True))
+    assert end is not None
+    assert (end.is_done, end.is_lasting) == (False, False)
+    assert not (tmp_path / "refdata").exists()
+
+
+def test_inputs_can_be_read_by_the_group_whatever_the_umask_is(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    made = tmp_path / "cache" / "ab"
+
+    def fetch(_: object, **__: object) -> None:
+        made.mkdir(parents=True)
+
+    monkeypatch.setattr(nersc, "fetch", fetch)
+    before = os.umask(0o077)
+    try:
+        end = job.attempt(Step.DOWNLOAD, files=[], insecure=False)
+    finally:
+        os.umask(before)
+    assert end == StepEnd(is_done=True)
+    assert made.stat().st_mode & 0o777 == 0o750
 
 
 def test_archive_with_links_fails_for_good(job: Job, tmp_path: Path, staged: Path):

@@ -120,6 +120,23 @@ def test_folders_and_plans_of_a_job_are_removed(tmp_path: Path):
     assert [path.name for path in plans.iterdir()] == ["id2.1f.plan"]
 
 
+@pytest.mark.parametrize(("groups", "is_wrong"), [("users kbase", False), ("users", True)])
+def test_group_by_which_jaws_reads_reference_data_is_looked_at(
+    tmp_path: Path, groups: str, *, is_wrong: bool
+):
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    says = {"stat": "echo kbase", "id": f'[ "$1" = -un ] && echo cdm_ts || echo {groups}'}
+    for name, script in says.items():
+        (programs / name).write_text(f"#!/bin/sh\n{script}\n")
+        (programs / name).chmod(0o755)
+    command = commands.look_around(Machine.DTNS, [str(tmp_path)], str(tmp_path))
+    told = _run(command, tmp_path, PATH=f"{programs}:/usr/bin:/bin", SCRATCH="/x").stdout
+    (line,) = (line for line in told.splitlines() if "by which JAWS reads" in line)
+    assert line.startswith(commands.WRONG) is is_wrong
+    assert "the group kbase" in line
+
+
 def test_what_a_staging_has_left_is_removed_beside_the_data(tmp_path: Path):
     work, data = tmp_path / "work", tmp_path / "refdata" / "id"
     left = [work, data.with_name("id.1f.tmp"), data.with_name("id.1f.tmp.packed")]

@@ -67,6 +67,7 @@ def test_reference_data_goes_where_the_deployed_service_put_it():
         REFDATA_ID, stored, SecretStr(file["url"]), LAYOUT, unpack=True, insecure=False
     )
     (entry,) = plan["files"]
+    assert plan["root"] == LAYOUT.refdata_root
     assert f"{plan['refdata']}/{entry['path']}" == file["outputpath"]
     assert (plan["change_file"], plan["refdata"]) == (
         told["completion-file"],
