@@ -9,28 +9,29 @@ and of ratios, are held: the exit code is 1 where one is broken. With tiny sizes
 from __future__ import annotations
 
 import asyncio
-import json
-import re
 import sqlite3
 import statistics
 import tempfile
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import harness
 from bench_listing import fill_sqlite
-from playwright.sync_api import Browser, Locator, Page, Route, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from cts_core.records.sqlite.store import SQLiteStore
 from tests.harness.browser import (
+    LAB_PAGE,
     LAB_TOKEN,
     LONG,
     NO_SPLASH,
     LabHarness,
     open_lab,
     running_browser,
+    serve_lab,
     show_sidebar,
 )
 from tests.harness.factories import make_job_record
@@ -58,9 +59,6 @@ MAX_EVENT = 9
 MAX_START_MS = 100
 VIEWPORT = {"width": 1100, "height": 900}
 SHOWN = "window.jupyterapp?.restored.then(() => performance.now())"
-CONFIG = re.compile(
-    r'(<script id="jupyter-config-data" type="application/json">)(.*?)(</script>)', re.DOTALL
-)
 FRAMES = """async ([selector, count]) => {
     const scrolled = selector && document.querySelector(selector);
     const times = [];
@@ -184,22 +182,10 @@ def measure_sizes(report: Report) -> None:
 
 def start_ms(browser: Browser, lab: LabHarness, *, with_cts: bool) -> float:
     """Return how long JupyterLab takes to start in a browser that has nothing of it yet."""
-
-    def change(route: Route) -> None:
-        answer = route.fetch()
-        opening, config, closing_ = CONFIG.search(answer.text()).groups()
-        page_config = json.loads(config)
-        extensions = page_config["federated_extensions"]
-        page_config["federated_extensions"] = [
-            one for one in extensions if with_cts or one["name"] != "cts-jupyter"
-        ]
-        changed = CONFIG.sub(lambda _: opening + json.dumps(page_config) + closing_, answer.text())
-        route.fulfill(response=answer, body=changed)
-
     context = browser.new_context(viewport=VIEWPORT)
     try:
         page = context.new_page()
-        page.route(re.compile(r"/lab\?"), change)
+        page.route(LAB_PAGE, partial(serve_lab, with_cts=with_cts))
         page.goto(f"{lab.url}/lab?token={LAB_TOKEN}&reset")
         took: float = page.wait_for_function(SHOWN).json_value()
         assert (page.evaluate("window.jupyterapp.hasPlugin('cts-jupyter:service')")) == with_cts

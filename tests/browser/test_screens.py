@@ -26,7 +26,7 @@ from tests.harness.browser import (
 from tests.harness.paths import FAIL_SOME, WRITE_LINES
 from tests.harness.screens import find_unreached, find_wide
 
-LABELS = {"ana": "c2", "of": "a-label-that-is-much-longer-than-what-holds-it" * 2}
+LABELS = {"screen": "any", "of": "a-label-that-is-much-longer-than-what-holds-it" * 2}
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from typing import Any
 import httpx
 import nbformat
 from nbformat.v4 import new_code_cell, new_notebook
-from playwright.sync_api import Browser, Error, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Error, Locator, Page, Route, expect, sync_playwright
 
 from cts_jupyter.client import CTSClient
 from cts_jupyter.discovery import Connection
@@ -71,6 +72,28 @@ OPEN = """async ([path, forget]) => {
     // Not returned: it is a widget.
     await commands.execute("docmanager:open", { path, kernel });
 }"""
+
+
+LAB_PAGE = re.compile(r"/lab(/tree/[^?]*)?\?")
+PAGE_CONFIG = re.compile(
+    r'(<script id="jupyter-config-data" type="application/json">)(.*?)(</script>)', re.DOTALL
+)
+
+
+def serve_lab(route: Route, *, with_cts: bool) -> None:
+    """Answer with JupyterLab's page, with or without the extension; for the page's requests that match ``LAB_PAGE``."""
+    answer = route.fetch()
+    found = PAGE_CONFIG.search(answer.text())
+    assert found is not None
+    opening, config, closing = found.groups()
+    page_config = json.loads(config)
+    page_config["federated_extensions"] = [
+        one
+        for one in page_config["federated_extensions"]
+        if with_cts or one["name"] != "cts-jupyter"
+    ]
+    changed = PAGE_CONFIG.sub(lambda _: opening + json.dumps(page_config) + closing, answer.text())
+    route.fulfill(response=answer, body=changed)
 
 
 def find_chromium() -> Path:
