@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.harness.browser import (
+    LAB_PAGE,
     LONG,
     LabHarness,
     expect_state,
+    find_inaccessible,
     open_lab,
+    serve_lab,
+    submit,
 )
 
 PANEL = (
@@ -101,3 +106,30 @@ def test_a_widgets_form_is_the_notebooks_data(open_notebook, page, shot, options
     # No notebook grows by the component, nor by the files.
     notebook.save()
     assert len(json.dumps(notebook.saved().metadata)) < 6_000
+
+
+@pytest.mark.usefixtures("own_page")
+def test_a_page_without_the_extension_has_it_all_by_the_kernel(open_notebook, page, shot):
+    asked: list[str] = []
+    page.on("request", lambda request: "/cts/" in request.url and asked.append(request.url))
+    # To Chromium a page that a test answers is not of this machine, as the kernel's socket is.
+    page.context.grant_permissions(["local-network-access"])
+    page.route(LAB_PAGE, partial(serve_lab, with_cts=False))
+    open_notebook(submit("bare-card"), show("bare-panel"))
+    assert not page.evaluate("window.jupyterapp.hasPlugin('cts-jupyter:service')")
+    # Without the extension a card is its snapshot, which the kernel keeps up to date.
+    snapshot = page.locator(".jp-OutputArea-output.jp-RenderedHTML")
+    expect(snapshot.filter(has_text="data/out/bare-card/")).to_contain_text("Done", timeout=LONG)
+    panel = page.locator(".cts-widget")
+    form = panel.get_by_role("form", name="New job")
+    expect(panel.get_by_text("By the kernel,")).to_have_count(1, timeout=LONG)
+    item(form.get_by_role("tree"), "data/").click(timeout=LONG)
+    expect(item(form.get_by_role("tree"), "in/")).to_be_visible(timeout=LONG)
+    expect(form.locator(".cts-check")).to_contain_text("Ready to submit", timeout=LONG)
+    shot("panel-bare", panel)
+    assert find_inaccessible(page, ".cts-widget") == []
+    form.get_by_role("button", name="Submit 1 container").click()
+    expect_state(panel.locator(".cts-card"), "Done")
+    expect(panel.locator(".cts-outputs tbody tr")).to_have_count(1)
+    expect_printed(page, "p.job.wait().state", "complete")
+    assert asked == []

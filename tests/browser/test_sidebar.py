@@ -17,6 +17,7 @@ from tests.harness.browser import (
     find_inaccessible,
     open_lab,
     open_sidebar,
+    open_sidebar_for_keys,
     show_sidebar,
 )
 from tests.harness.paths import SLEEP_THEN_WRITE
@@ -88,12 +89,12 @@ def test_jobs_are_listed_live_and_open_in_the_main_area(lab, sidebar, page, tmp_
     expect(page.locator(".cts-view .cts-card")).to_have_attribute("data-job", job_id, timeout=LONG)
 
 
-def test_search_filters_and_keys(lab, sidebar, page, shot):
+def test_search_filters_and_keys(lab, page, shot):
     failed = submit(lab, "for-search", "fail", labels={"run": "needle"})
     with lab.client() as client:
         while client.status(failed).state != "error":
             page.wait_for_timeout(100)
-    shown = sidebar()
+    shown = open_sidebar_for_keys(lab, page)
     shown.get_by_role("searchbox").fill("needle")
     expect(rows(shown)).to_have_count(1, timeout=LONG)
     shown.get_by_role("listbox").press("f")
