@@ -446,28 +446,44 @@ def _is_stop(path: str) -> bool:
 def look(question: Plan) -> Dict[str, Any]:
     """Return, by folder, its files whose names match: how old and how large each is, and what is in it if that is short.
 
-    None stands for a folder that is not there. A folder that cannot be read now is left out, so that it keeps no other from being told.
+    None stands for a folder that is not there. A folder that cannot be read now is left out, so that it keeps no other from being told. NERSC may
+    bound what a command writes: "left" are the folders for which there is no room. The first of them always has its room.
     """
     _remove_old_plans(question["plans"])
     wanted = re.compile(question["names"])
     short = re.compile(question["told"])
-    answer: Dict[str, Any] = {}
-    for folder in question["folders"]:
+    folders: Dict[str, Any] = {}
+    left: List[str] = list(question["folders"])
+    room: int = question["room"]
+    while left:
         with suppress(OSError):
-            answer[folder] = _look(folder, wanted, short)
-    return answer
+            files = _look(left[0], wanted, short, question["room"])
+            size = len(left[0]) + len(json.dumps(files))
+            if folders and size > room:
+                break
+            folders[left[0]] = files
+            room -= size
+        del left[0]
+    return {"folders": folders, "left": left}
 
 
-def _look(folder: str, wanted: re.Pattern[str], told: re.Pattern[str]) -> Dict[str, Any] | None:
+def _look(
+    folder: str, wanted: re.Pattern[str], told: re.Pattern[str], room: int
+) -> Dict[str, Any] | None:
+    """Return what a folder tells; what is in its files only as far as there is room for it."""
+    files: Dict[str, Any] = {}
     try:
         with os.scandir(folder) as entries:
-            return {
-                entry.name: _describe(entry, is_told=bool(told.fullmatch(entry.name)))
-                for entry in entries
-                if wanted.fullmatch(entry.name)
-            }
+            for entry in entries:
+                if wanted.fullmatch(entry.name):
+                    file = _describe(entry, is_told=bool(told.fullmatch(entry.name)))
+                    if len(json.dumps(file)) > room:
+                        file.pop("text", None)
+                    room -= len(json.dumps(file))
+                    files[entry.name] = file
     except FileNotFoundError:
         return None
+    return files
 
 
 def _describe(entry: os.DirEntry[str], *, is_told: bool) -> Dict[str, Any]:

@@ -364,7 +364,7 @@ class MemoryWorld:
                 if files is None
                 else {name: file.describe(name) for name, file in files.items()}
             )
-        return answer
+        return {"folders": answer, "left": []}
 
     def keep_from_submission(self, folder: str) -> list[int]:
         for path in [path for path in self.plans if f"/{folder.rpartition('/')[2]}." in path]:

@@ -1,4 +1,4 @@
-"""Looks at the folders of many jobs at NERSC by one command, at most once in some seconds."""
+"""Looks at the folders of many jobs at NERSC by few commands, at most once in some seconds."""
 
 from __future__ import annotations
 
@@ -34,7 +34,11 @@ LOOK_SECONDS = 15.0
 NUDGED_SECONDS = 2.0
 """Between two looks of which somebody has asked for the second."""
 MAX_FOLDERS = 500
-"""Folders that one command looks at; the others wait for the next."""
+"""Folders that one look is at; the others wait for the next."""
+MAX_ASKED = 100
+"""Folders that one command of a look is at: nobody knows how long a command may be at NERSC."""
+MAX_TOLD = 64 << 10
+"""Characters, or few more, that one command of a look writes: nobody knows how many NERSC keeps."""
 REST_SECONDS, MAX_REST_SECONDS = 10.0, 600.0
 """Between two attempts at a step: before the second, and the longest; twice as long each time."""
 _ENDS = rf".*\.{Kind.END.value}"
@@ -119,7 +123,7 @@ class Helper(Protocol):
 
 
 class Lookout:
-    """Looks at the folders that somebody wants looked at; both sites share one, so that there is one command for all."""
+    """Looks at the folders that somebody wants looked at; both sites share one, so that there are few commands for all."""
 
     def __init__(self, helper: Helper, *, seconds: float = LOOK_SECONDS) -> None:
         self._helper = helper
@@ -168,7 +172,7 @@ class Lookout:
 
     async def look_at(self, folder: str) -> SeenFolder:
         """Look at one folder at once. Raises CommandError, SFAPIError, UnavailableError."""
-        seen = await self._ask([folder])
+        seen, _ = await self._ask([folder])
         if folder not in seen:
             raise CommandError(f"{folder} cannot be read now")
         return seen[folder]
@@ -178,7 +182,7 @@ class Lookout:
 
         Raises CommandError, SFAPIError, UnavailableError.
         """
-        answer = await self._tell([folder], re.escape(name), "")
+        answer, _ = await self._tell([folder], re.escape(name), "")
         files = answer.get(folder)
         return name in files if isinstance(files, dict) else None
 
@@ -189,13 +193,17 @@ class Lookout:
         folders = folders[:MAX_FOLDERS]
         self._tried |= dict.fromkeys(folders, self._last)
         try:
-            seen = await self._ask(folders)
+            while folders:
+                asked = folders[:MAX_ASKED]
+                seen, left = await self._ask(asked)
+                self._note(asked[: len(asked) - left], seen)
+                del folders[: len(asked) - left]
         except (CTSError, SFAPIError, CommandError) as e:
             log.warning("The folders of %d jobs at NERSC were not looked at: %s", len(folders), e)
-            return
         except Exception:
             log.exception("The folders of jobs at NERSC were not looked at")
-            return
+
+    def _note(self, folders: Sequence[str], seen: Mapping[str, SeenFolder]) -> None:
         for folder in folders:
             if folder not in seen:
                 # It stays wanted.
@@ -204,9 +212,9 @@ class Lookout:
                 self._seen[folder] = seen[folder]
                 on_look(folder)
 
-    async def _ask(self, folders: list[str]) -> dict[str, SeenFolder]:
-        """Return what these folders tell, but for those that cannot be read now."""
-        answer = await self._tell(folders, LOOKED_AT, _ENDS)
+    async def _ask(self, folders: list[str]) -> tuple[dict[str, SeenFolder], int]:
+        """Return what these folders tell, but for those that cannot be read now, and how many of the last of them are left for another command."""
+        answer, left = await self._tell(folders, LOOKED_AT, _ENDS)
         now = time.monotonic()
         told = {folder: dict(self._told.get(folder, {})) for folder in folders}
         seen = await run_in_pool(_read_folders, answer, told, now)
@@ -221,16 +229,23 @@ class Lookout:
             if found.untold:
                 files, ends = answer[folder], self._told.get(folder, {})
                 seen[folder] = await run_in_pool(read_folder, files, ends, now)
-        return seen
+        return seen, left
 
-    async def _tell(self, folders: list[str], names: str, told: str) -> dict[str, Any]:
-        """Return what the helper tells of the files of these names, and what is in those of the names ``told``."""
+    async def _tell(self, folders: list[str], names: str, told: str) -> tuple[dict[str, Any], int]:
+        """Return what the helper tells of the files of these names, and what is in those of the names ``told``; and of how many folders it tells nothing yet."""
         plans = self._helper.layout.plans()
-        question = {"folders": folders, "names": names, "told": told, "plans": plans}
+        question = {
+            "folders": folders,
+            "names": names,
+            "told": told,
+            "plans": plans,
+            "room": MAX_TOLD,
+        }
         answer = await self._helper.ask_helper(["look"], question)
-        if not isinstance(answer, dict):
-            raise CommandError("the helper tells of no folders")
-        return answer
+        match answer:
+            case {"folders": dict(found), "left": list(left)} if len(left) < len(folders):
+                return found, len(left)
+        raise CommandError("the helper tells of no folders")
 
     async def _read(self, folder: str, name: str) -> None:
         content = await self._helper.read(f"{folder}/{name}")

@@ -482,10 +482,12 @@ def test_look_tells_of_the_files_that_are_asked_for(job: Job, tmp_path: Path):
         "names": r"upload-\d+\.(claim|json)",
         "told": r".*\.json",
         "plans": str(job.plans),
+        "room": 10_000,
     }
     answer = nersc.look(question)
-    assert answer[str(tmp_path / "none")] is None
-    files = answer[str(job.folder)]
+    assert answer["left"] == []
+    assert answer["folders"][str(tmp_path / "none")] is None
+    files = answer["folders"][str(job.folder)]
     assert set(files) == {"upload-1.claim", "upload-1.json", "upload-2.json"}
     assert "text" not in files["upload-1.claim"]
     assert 0 <= files["upload-1.claim"]["age"] < 300
@@ -496,19 +498,46 @@ def test_look_tells_of_the_files_that_are_asked_for(job: Job, tmp_path: Path):
     )
 
 
+def _question(job: Job, folders: list[str], *, room: int = 10_000) -> dict[str, Any]:
+    """Return the question for all files of these folders, and what is in them."""
+    plans = str(job.plans)
+    return {"folders": folders, "names": ALL, "told": ALL, "plans": plans, "room": room}
+
+
 def test_folder_that_cannot_be_read_is_left_out(job: Job, tmp_path: Path):
     job.folder.mkdir()
     (tmp_path / "no folder").touch()
     folders = [str(tmp_path / "no folder"), str(job.folder)]
-    question = {"folders": folders, "names": ALL, "told": ALL, "plans": str(job.plans)}
-    assert nersc.look(question) == {str(job.folder): {}}
+    answer = nersc.look(_question(job, folders))
+    assert answer == {"folders": {str(job.folder): {}}, "left": []}
+
+
+def test_look_leaves_folders_for_which_there_is_no_room(job: Job, tmp_path: Path):
+    folders = [str(tmp_path / name) for name in "abcd"]
+    for folder, length in zip(folders, (10, 5000, 10, 10), strict=True):
+        Path(folder).mkdir()
+        for name in ("1", "2"):
+            (Path(folder) / name).write_text('"' * length)
+    answers = list[Any]()
+    left = folders
+    while left:
+        answers.append(nersc.look(_question(job, left, room=10_200)))
+        left = answers[-1]["left"]
+    texts = {
+        folder: sorted(len(file.get("text", "")) for file in files.values())
+        for answer in answers
+        for folder, files in answer["folders"].items()
+    }
+    # Of a folder that has more than there is room for, the rest has to be read by itself.
+    assert list(texts.values()) == [[10, 10], [0, 5000], [10, 10], [10, 10]]
+    assert [len(answer["folders"]) for answer in answers] == [1, 1, 2]
+    assert all(len(json.dumps(answer["folders"])) < 11_000 for answer in answers)
 
 
 def test_plans_that_nobody_reads_are_removed(job: Job):
     old, new = job.plan(), job.plan()
     os.utime(old, (0, 0))
-    question = {"folders": [], "names": ALL, "told": ALL, "plans": str(job.plans)}
-    assert nersc.look(question) == {}
+    assert nersc.look(_question(job, [])) == {"folders": {}, "left": []}
     assert not old.exists()
     assert new.exists()
 

@@ -96,7 +96,8 @@ async def _folders() -> None:
     end = json.dumps({"result": "success", "data": LONG})
 
     async def ask_helper(*_: object) -> object:
-        return {"/folder": {"download-1.json": {"text": end, "size": len(end), "age": 0.0}}}
+        file = {"text": end, "size": len(end), "age": 0.0}
+        return {"folders": {"/folder": {"download-1.json": file}}, "left": []}
 
     helper: Any = SimpleNamespace(layout=LAYOUT, ask_helper=ask_helper)
     seen = await Lookout(helper).look_at("/folder")

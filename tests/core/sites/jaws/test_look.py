@@ -127,6 +127,8 @@ class Helper:
         self.error: Exception | None = None
         self.unread: dict[str, Exception] = {}
         """Why folders and files cannot be read."""
+        self.most = 100
+        """How many folders there is room for in an answer."""
 
     async def ask_helper(
         self, arguments: Sequence[str], question: Mapping[str, Any] | None = None
@@ -135,11 +137,9 @@ class Helper:
         self.asked.append(question["folders"])
         if self.error is not None:
             raise self.error
-        return {
-            folder: self.files.get(folder)
-            for folder in question["folders"]
-            if folder not in self.unread
-        }
+        folders = question["folders"][: self.most]
+        told = {f: self.files.get(f) for f in folders if f not in self.unread}
+        return {"folders": told, "left": question["folders"][self.most :]}
 
     async def read(self, path: str) -> bytes | None:
         if path in self.unread:
@@ -176,6 +176,27 @@ async def test_one_look_serves_all_folders_that_are_wanted(monkeypatch: pytest.M
     lookout.want("/a", told.append)
     await _end(lookout)
     assert helper.asked[1:] == [["/c", "/a"]]
+
+
+async def test_look_takes_as_many_commands_as_it_needs(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(look, "MAX_ASKED", 3)
+    helper, told = Helper(), list[str]()
+    helper.most = 2
+    helper.unread = {"/b": UnavailableError("no such file system")}
+    lookout = Lookout(helper, seconds=0)
+    for name in "abcde":
+        lookout.want(f"/{name}", told.append)
+    await _end(lookout)
+    assert helper.asked == [["/a", "/b", "/c"], ["/c", "/d", "/e"], ["/e"]]
+    assert told == ["/a", "/c", "/d", "/e"]
+    # One that tells nothing is no end of it.
+    helper.most = 0
+    lookout.want("/a", told.append)
+    await _end(lookout)
+    assert "the helper tells of no folders" in caplog.text
+    assert len(helper.asked) == 4
 
 
 async def test_look_that_fails_is_made_again(caplog: pytest.LogCaptureFixture):
