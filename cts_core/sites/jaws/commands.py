@@ -107,7 +107,7 @@ then echo "Python is $told"; else echo "{wrong}there is no Python 3.9 or newer";
 """
 _LOOK_AT_GROUP = """\
 group=$(stat -c %G {shared} 2>/dev/null)
-case " $(id -Gn) " in
+[ -z "$group" ] || case " $(id -Gn) " in
   *" $group "*) echo "reference data are of the group $group, by which JAWS reads them" ;;
   *) echo "{wrong}the user $(id -un) is not in the group $group of {shared}, by which JAWS reads reference data" ;;
 esac

@@ -88,7 +88,8 @@ _FORGET_SECONDS = 600.0
 """After which a job is forgotten that nobody polls: it has ended, or another server drives it."""
 _TOLD_FAILURES = 3
 """Failures of a step in a row, after which the owner is told that the job waits for it."""
-_MAX_STOPPED = 10_000
+_MAX_JOBS = 10_000
+"""Jobs of which it is remembered that they failed or were stopped; more than live at once."""
 _RECHECK_SECONDS = 60.0
 _ATTEMPTS = {
     Next.DOWNLOAD: Step.DOWNLOAD,
@@ -120,10 +121,10 @@ class JAWSSite(Site):
         self._steps = JobTasks("step", MAX_STEPS)
         self._asking = JobTasks("question", MAX_ASKED)
         self._stops = JobTasks("stop", MAX_STEPS)
-        self._failing = KeyedBackoff(RETRY)
-        self._stop_failing = KeyedBackoff(RETRY)
+        self._failing = KeyedBackoff(RETRY, max_keys=_MAX_JOBS)
+        self._stop_failing = KeyedBackoff(RETRY, max_keys=_MAX_JOBS)
         self._nudged = KeyedBackoff(RETRY)
-        self._stopped: FIFOCache[str, bool] = FIFOCache(_MAX_STOPPED)
+        self._stopped: FIFOCache[str, bool] = FIFOCache(_MAX_JOBS)
         self._on_change: Callable[[str], None] = lambda _: None
 
     @override

@@ -370,6 +370,14 @@ async def test_bug_in_a_step_is_tried_again_later_and_later(caplog: pytest.LogCa
     assert site._failing.is_due(job.id)
 
 
+async def test_thousands_of_jobs_that_fail_at_once_all_wait():
+    site = Alone()
+    for number in range(5000):
+        site._failing.fail(str(number), "NERSC gives no token")
+        site._stop_failing.fail(str(number), "NERSC gives no token")
+    assert site._failing.failures("0") == site._stop_failing.failures("0") == 1
+
+
 async def test_owner_is_told_before_what_jaws_does_with_many_containers():
     site = Alone()
     facility: Any = site.facility
