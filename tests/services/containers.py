@@ -28,8 +28,8 @@ PACKAGES = (
     *("libsubid4", "libgpgme11", "libassuan0", "libdevmapper1.02.1", "libglib2.0-0", "libseccomp2"),
 )
 _TOOLS = (
-    *("sh", "cat", "chmod", "chown", "cp", "dd", "find", "grep", "id", "ln", "mkdir", "readlink"),
-    *("sleep", "touch"),
+    *("sh", "cat", "chmod", "chown", "cp", "dd", "env", "find", "grep", "id", "ln", "mkdir"),
+    *("readlink", "sleep", "touch"),
 )
 """The tools of busybox that images have."""
 ULIMITS = ("nofile=1024:1024", "nproc=4096:4096")
