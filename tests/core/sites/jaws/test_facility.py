@@ -62,6 +62,11 @@ async def _until(facility: Facility, reason: str | None) -> None:
             await asyncio.sleep(0.05)
 
 
+def _question(*folders: str) -> dict[str, Any]:
+    """Return what a look at these folders asks of the helper."""
+    return {"folders": folders, "names": "", "told": "", "plans": LAYOUT.plans(), "room": 1000}
+
+
 async def test_helper_and_config_are_put_there(world: JAWSWorld):
     nersc = world.sites.nersc
     other = nersc.place(f"{LAYOUT.code_root}/of another version/prod")
@@ -71,8 +76,8 @@ async def test_helper_and_config_are_put_there(world: JAWSWorld):
             await _until(facility, None)
             assert facility.layout == LAYOUT
             folder = facility.layout.job("none")
-            question = {"folders": [folder], "names": "", "told": "", "plans": LAYOUT.plans()}
-            assert await facility.ask_helper(["look"], question) == {folder: None}
+            answer = {"folders": {folder: None}, "left": []}
+            assert await facility.ask_helper(["look"], _question(folder)) == answer
             with pytest.raises(CommandError, match="no such thing"):
                 await facility.command(Machine.DTNS, "echo no such thing >&2; exit 3")
     # The second server found the code of the first.
@@ -128,17 +133,17 @@ def _cut_module(code: Path) -> None:
 async def test_lost_helper_is_placed_again_by_the_next_question(
     world: JAWSWorld, lose: Callable[[Path], None]
 ):
-    question = {"folders": [], "names": "", "told": "", "plans": LAYOUT.plans()}
     async with _open(world) as facility:
         await _until(facility, None)
         root = world.sites.nersc.place(LAYOUT.code_root)
         (code,) = root.glob(f"*/{LAYOUT.group}")
         lose(code)
-        assert await facility.ask_helper(["look"], question) == {}
+        answer = {"folders": {}, "left": []}
+        assert await facility.ask_helper(["look"], _question()) == answer
         # It is bounded: what is lost again at once waits.
         lose(code)
         with pytest.raises(CommandError, match="code is missing"):
-            await facility.ask_helper(["look"], question)
+            await facility.ask_helper(["look"], _question())
 
 
 async def test_step_begins_though_the_folder_of_plans_was_purged(world: JAWSWorld):
