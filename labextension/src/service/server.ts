@@ -11,11 +11,18 @@ export type Fetch = (url: string, init: RequestInit) => Promise<Response>;
 
 // A browser opens six connections to a host for all of Jupyter: CTS uses two of them, besides its stream.
 const PARALLEL_REQUESTS = 2;
+/** What changes something is not kept waiting by long lists. */
+const PARALLEL_CHANGES = 1;
 /** Requests that the service keeps waiting, as for a log to grow: they take turns. */
 const PARALLEL_WAITS = 1;
+/** How long an answer may take: a connection that was lost without a word would keep its place for ever. */
+export const ANSWER_MS = 60_000;
+/** Changes may take long, and whoever gives one up does not know whether it was made. */
+export const CHANGE_MS = 300_000;
 /** A difference of clocks that is no more than the time of an answer, in ms. */
 const SAME_CLOCK_MS = 2_000;
 const NOT_RUNNING = "The Jupyter server is not running, or you are signed out: open it in another tab";
+const NO_ANSWER = "No answer came for so long that the connection seems to be lost";
 /** What an answer that is not the service's says of a proxy in front of it, by its status. */
 const OF_PROXIES: Readonly<Record<number, string>> = {
   413: "It refused the request as too large: ask whoever runs it to allow larger ones",
@@ -48,6 +55,26 @@ async function readWhole<T>(read: () => Promise<T>, signal?: AbortSignal): Promi
   }
 }
 
+/** Ends what takes longer than so many milliseconds, as if no server had answered. */
+async function within<T>(
+  ms: number,
+  task: (signal: AbortSignal) => Promise<T>,
+  signal?: AbortSignal,
+): Promise<T> {
+  const limit = new AbortController();
+  const timer = setTimeout(() => {
+    limit.abort();
+  }, ms);
+  try {
+    return await task(signal ? AbortSignal.any([signal, limit.signal]) : limit.signal);
+  } catch (error) {
+    if (limit.signal.aborted && !signal?.aborted) throw new ServiceError(0, NO_ANSWER);
+    throw error;
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
 /** Lets so many tasks run at once; the others wait for their turn. */
 class Places {
   private running = 0;
@@ -71,6 +98,7 @@ class Places {
 export class ServerService implements IService {
   clockOffset = 0;
   private readonly requests = new Places(PARALLEL_REQUESTS);
+  private readonly changes = new Places(PARALLEL_CHANGES);
   private readonly waits = new Places(PARALLEL_WAITS);
   private readonly description = new Description(() => this.get("openapi.json"));
 
@@ -92,22 +120,24 @@ export class ServerService implements IService {
   }
 
   get<T>(path: string, query?: Query, signal?: AbortSignal): Promise<T> {
-    return this.requests.run(async () => {
-      const response = await this.send(this.url(path, query), signal ? { signal } : {});
-      return readWhole(() => response.json() as Promise<T>, signal);
-    });
+    return this.requests.run(() =>
+      within(
+        ANSWER_MS,
+        async (either) => {
+          const response = await this.send(this.url(path, query), { signal: either });
+          return readWhole(() => response.json() as Promise<T>, either);
+        },
+        signal,
+      ),
+    );
   }
 
   put(path: string, body?: unknown): Promise<void> {
-    return this.requests.run(async () => {
-      await this.send(this.url(path), { method: "PUT", ...(body !== undefined && withJson(body)) });
-    });
+    return this.change(path, { method: "PUT", ...(body !== undefined && withJson(body)) }, nothing);
   }
 
   delete(path: string): Promise<void> {
-    return this.requests.run(async () => {
-      await this.send(this.url(path), { method: "DELETE" });
-    });
+    return this.change(path, { method: "DELETE" }, nothing);
   }
 
   knows(method: string, path: string, parameter?: string): Promise<boolean> {
@@ -115,23 +145,29 @@ export class ServerService implements IService {
   }
 
   post<T>(path: string, body: unknown, key?: string): Promise<T> {
-    return this.requests.run(async () => {
-      const response = await this.send(this.url(path), {
-        method: "POST",
-        ...withJson(body, key === undefined ? {} : { "Idempotency-Key": key }),
-      });
-      return readWhole(() => response.json() as Promise<T>);
-    });
+    const headers = key === undefined ? {} : { "Idempotency-Key": key };
+    return this.change(
+      path,
+      { method: "POST", ...withJson(body, headers) },
+      (response) => response.json() as Promise<T>,
+    );
   }
 
   read(path: string, query: Query, { limit, keep, signal }: Extent): Promise<Bytes> {
-    const places = query["wait"] ? this.waits : this.requests;
-    return places.run(async () => {
-      const response = await this.send(this.url(path, query), signal ? { signal } : {});
-      const read = keep === "first" ? readFirst : readLast;
-      const body = await readWhole(() => read(bodyOf(response), limit), signal);
-      return { ...body, header: (name) => response.headers.get(name) };
-    });
+    const wait = Number(query["wait"] ?? 0);
+    const places = wait ? this.waits : this.requests;
+    return places.run(() =>
+      within(
+        ANSWER_MS + wait * 1000,
+        async (either) => {
+          const response = await this.send(this.url(path, query), { signal: either });
+          const read = keep === "first" ? readFirst : readLast;
+          const body = await readWhole(() => read(bodyOf(response), limit), either);
+          return { ...body, header: (name: string) => response.headers.get(name) };
+        },
+        signal,
+      ),
+    );
   }
 
   // Not queued: a stream would hold its place for ever.
@@ -141,6 +177,15 @@ export class ServerService implements IService {
     path = "events",
   ): Promise<ReadableStream<Uint8Array>> {
     return bodyOf(await this.send(this.url(path, { after }), { signal }));
+  }
+
+  private change<T>(path: string, init: RequestInit, read: (response: Response) => Promise<T>): Promise<T> {
+    return this.changes.run(() =>
+      within(CHANGE_MS, async (signal) => {
+        const response = await this.send(this.url(path), { ...init, signal });
+        return readWhole(() => read(response), signal);
+      }),
+    );
   }
 
   private async send(url: string, init: RequestInit): Promise<Response> {
@@ -165,6 +210,10 @@ export class ServerService implements IService {
 /** A body that is JSON and says so: of any other the service reads a text. */
 function withJson(body: unknown, headers: Record<string, string> = {}): RequestInit {
   return { body: JSON.stringify(body), headers: { "Content-Type": "application/json", ...headers } };
+}
+
+async function nothing(): Promise<void> {
+  // The answer to what only changes something has no body.
 }
 
 function bodyOf(response: Response): ReadableStream<Uint8Array> {

@@ -1,14 +1,18 @@
 import { decode } from "../../src/rules/bytes";
-import { expect, it } from "vitest";
+import { afterEach, expect, it, vi } from "vitest";
 
 import { ServiceError } from "../../src/service/errors";
-import { type Fetch, ServerService } from "../../src/service/server";
+import { ANSWER_MS, CHANGE_MS, type Fetch, ServerService } from "../../src/service/server";
 
 const ROOT = "https://lab.test/user/ana/cts/";
 
 function service(fetch: Fetch): ServerService {
   return new ServerService(ROOT, fetch);
 }
+
+afterEach(() => {
+  vi.useRealTimers();
+});
 
 const json = (body: unknown, init?: ResponseInit): Response => new Response(JSON.stringify(body), init);
 
@@ -100,6 +104,86 @@ it("sends two requests at once, and the others after them", async () => {
     answer();
   });
   await Promise.all(all);
+});
+
+/** Never answers, as a connection that was lost without a word. */
+const hang: Fetch = (_, { signal }) =>
+  new Promise((_, reject) => {
+    const abort = (): void => {
+      reject(new DOMException("", "AbortError"));
+    };
+    if (signal?.aborted) abort();
+    else signal?.addEventListener("abort", abort);
+  });
+const lost = { status: 0, isOffline: true, message: expect.stringContaining("No answer came") as string };
+
+it("gives up what has no answer, and makes room for what comes after it", async () => {
+  vi.useFakeTimers();
+  const asking = service((url, init) =>
+    url.endsWith("hangs") ? hang(url, init) : Promise.resolve(json({})),
+  );
+  const hanging = [
+    asking.get("hangs"),
+    asking.read("hangs", {}, { limit: 9, keep: "first", signal: new AbortController().signal }),
+  ].map((one) => expect(one).rejects.toMatchObject(lost));
+  const after = asking.get("jobs");
+  await vi.advanceTimersByTimeAsync(ANSWER_MS);
+  await Promise.all(hanging);
+  expect(await after).toEqual({});
+  const change = expect(asking.post("hangs", {})).rejects.toMatchObject(lost);
+  await vi.advanceTimersByTimeAsync(CHANGE_MS);
+  await change;
+  expect(vi.getTimerCount()).toBe(0);
+});
+
+it("gives up an answer that stops in its middle", async () => {
+  vi.useFakeTimers();
+  const asking = service((_, { signal }) => {
+    const body = new ReadableStream({
+      start: (controller) => {
+        controller.enqueue(new Uint8Array(1));
+        signal?.addEventListener("abort", () => {
+          controller.error(new DOMException("", "AbortError"));
+        });
+      },
+    });
+    return Promise.resolve(new Response(body));
+  });
+  const stopped = expect(asking.get("jobs")).rejects.toMatchObject(lost);
+  await vi.advanceTimersByTimeAsync(ANSWER_MS);
+  await stopped;
+});
+
+it("gives what waits the time that it waits for, too", async () => {
+  vi.useFakeTimers();
+  const waiting = service(hang).read("log", { wait: 10 }, { limit: 9, keep: "last" });
+  const given = expect(waiting).rejects.toMatchObject(lost);
+  await vi.advanceTimersByTimeAsync(ANSWER_MS);
+  expect(vi.getTimerCount()).toBe(1);
+  await vi.advanceTimersByTimeAsync(10_000);
+  await given;
+});
+
+it("tells what nobody wants any more from what has no answer", async () => {
+  const abort = new AbortController();
+  const asked = service(hang).get("jobs", {}, abort.signal);
+  abort.abort();
+  await expect(asked).rejects.toMatchObject({ name: "AbortError" });
+});
+
+it("lets no long list keep a change waiting", async () => {
+  const asking = service((url, init) =>
+    init.method === undefined ? hang(url, init) : Promise.resolve(json({ job_id: "1" })),
+  );
+  const abort = new AbortController();
+  const lists = [1, 2, 3].map((n) =>
+    asking.get(`list/${n}`, {}, abort.signal).catch((error: unknown) => error),
+  );
+  expect(await asking.post("jobs", {})).toEqual({ job_id: "1" });
+  await asking.put("jobs/1/cancel");
+  await asking.delete("checksums/1");
+  abort.abort();
+  await Promise.all(lists);
 });
 
 it("reads the first or the last bytes of a long body", async () => {
