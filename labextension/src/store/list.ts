@@ -14,6 +14,8 @@ import { Observable } from "./observable";
 export const PAGE = 200;
 /** Jobs that are asked for anew when something happened. */
 const HEAD = 50;
+/** Pages that are asked for besides them, until they reach jobs that were listed before. */
+const MAX_PAGES = 4;
 /** Jobs that are kept; the service finds older ones by a search. */
 export const MAX_JOBS = 10_000;
 const TYPING_MS = 250;
@@ -56,6 +58,8 @@ const EMPTY: Omit<ListView, "status"> = {
 /** Follows the jobs while it is watched. */
 export class JobList extends Observable<ListView> implements StreamListener {
   private cursor: string | undefined;
+  /** The service has answered all jobs that changed before this time; later ones are asked for. */
+  private knownUntil = -Infinity;
   private reloading: ReturnType<typeof setTimeout> | undefined;
   private readonly refreshing = new Later();
   private request = new AbortController();
@@ -93,6 +97,7 @@ export class JobList extends Observable<ListView> implements StreamListener {
     if (isWatched) this.onUnwatched();
     const filter = { ...this.view.filter, user: "" };
     this.set({ isEverybodys, filter, jobs: [], news: [], hasMore: false, isCut: false, error: null });
+    this.knownUntil = -Infinity;
     if (isWatched) this.onWatched();
   }
 
@@ -108,6 +113,7 @@ export class JobList extends Observable<ListView> implements StreamListener {
     const filter = { ...this.view.filter, ...changes };
     const isTyping = TYPED.some((field) => filter[field] !== this.view.filter[field]);
     this.set({ filter });
+    this.knownUntil = -Infinity;
     clearTimeout(this.reloading);
     this.reloading = setTimeout(
       () => {
@@ -153,7 +159,9 @@ export class JobList extends Observable<ListView> implements StreamListener {
     this.ask({ limit: PAGE })
       .then(
         (page) => {
-          if (!signal.aborted) this.turn(page, page.jobs);
+          if (signal.aborted) return;
+          this.turn(page, page.jobs);
+          this.knownUntil = newestOf(page.jobs);
         },
         (error: unknown) => {
           if (!signal.aborted) this.refused(error);
@@ -200,15 +208,34 @@ export class JobList extends Observable<ListView> implements StreamListener {
   private async refreshHead(): Promise<void> {
     const { signal } = this.request;
     try {
-      const { jobs } = await this.ask({ limit: HEAD });
+      const jobs = await this.changed(signal);
       if (signal.aborted) return;
+      if (!jobs) {
+        this.reload();
+        return;
+      }
       const heads = new Set(jobs.map(({ id }) => id));
       const rest = this.view.jobs.filter((job) => !heads.has(job.id) && isKept(this.view.filter, job));
       this.set({ jobs: newestFirst([...jobs, ...rest]), isLoading: false, error: null });
+      this.knownUntil = newestOf(jobs);
     } catch (error) {
       if (!signal.aborted) this.refused(error);
     }
     await this.loadNews();
+  }
+
+  /** All jobs that have changed since the service last answered; null if they are too many. */
+  private async changed(signal: AbortSignal): Promise<JobPreview[] | null> {
+    const jobs: JobPreview[] = [];
+    let cursor: string | undefined;
+    for (let pages = 0; pages <= MAX_PAGES && !signal.aborted; pages += 1) {
+      const page = await this.ask({ limit: pages ? PAGE : HEAD, cursor });
+      jobs.push(...page.jobs);
+      const last = page.jobs.at(-1);
+      if (page.next === undefined || (last && updatedAt(last) < this.knownUntil)) return jobs;
+      cursor = page.next;
+    }
+    return null;
   }
 
   private async loadNews(): Promise<void> {
@@ -247,6 +274,10 @@ function shorten(job: JobPreview): JobPreview {
   return hasEnded(job.state) && times.length > 2
     ? { ...job, transition_times: [...times.slice(0, 1), ...times.slice(-1)] }
     : job;
+}
+
+function newestOf([newest]: readonly JobPreview[]): number {
+  return newest ? updatedAt(newest) : -Infinity;
 }
 
 function newestFirst(jobs: JobPreview[]): JobPreview[] {

@@ -1,8 +1,9 @@
 import { beforeEach, expect, it, vi } from "vitest";
 
+import type { JobPreview } from "../../src/api/types";
 import { ServiceError } from "../../src/service/errors";
 import { EventStream, everybodysStream } from "../../src/service/stream";
-import { JobList } from "../../src/store/list";
+import { JobList, PAGE } from "../../src/store/list";
 import { preview } from "../jobs";
 import { ScriptedService } from "../service/scripted";
 
@@ -207,5 +208,54 @@ it("asks about a job that has ended and of which it is told again, and moves it 
   list.onTransition({ job_id: "a", state: "job_submitted", time: "2026-01-02T03:05:00Z", trans_id: "1" });
   expect(list.view.jobs).toBe(before);
   await vi.waitUntil(() => list.view.jobs.find(({ id }) => id === "a")?.state === "created");
+  stop();
+});
+
+/** So many jobs of a name, newest first, which were updated in the minutes up to one. */
+function past(name: string, count: number, minute: number): JobPreview[] {
+  return Array.from({ length: count }, (_, n) => {
+    const time = new Date(Date.UTC(2026, 0, 2, 3, minute - n)).toISOString();
+    return preview({ id: `${name}-${n}`, transition_times: [{ state: "created", time }] });
+  });
+}
+
+/** Answers jobs page by page; a cursor is the number of those before it. */
+function answerPages(jobs: () => readonly JobPreview[]): void {
+  service.answers.set("jobs", ({ limit, cursor }: { limit: number; cursor?: string }) => {
+    const end = Number(cursor ?? 0) + limit;
+    return { jobs: jobs().slice(end - limit, end), ...(end < jobs().length && { next: String(end) }) };
+  });
+}
+
+it.each([
+  ["asks on until it reaches what it knew", 120, 3],
+  ["begins anew where too much happened", 900, 6],
+])("leaves no job out after a gap: %s", async (_, count, requests) => {
+  const old = past("old", 500, 0);
+  let jobs = old;
+  answerPages(() => jobs);
+  const stop = await start();
+  await list.more();
+  // The gap of a stream that has just begun.
+  await vi.waitUntil(() => service.asked.some((path) => path.includes("limit=50")), { interval: 1 });
+  jobs = [...past("new", count, count), ...old];
+  // One that was known moves meanwhile, and is the newest of the list.
+  const moved = preview({ id: "old-7", state: "upload_submitted" });
+  moved.transition_times = [{ state: "upload_submitted", time: "2026-02-01T00:00:00Z" }];
+  jobs = [moved, ...jobs.filter(({ id }) => id !== "old-7")];
+  service.asked.length = 0;
+  list.onTransition({
+    job_id: "old-7",
+    state: "upload_submitted",
+    time: "2026-02-01T00:00:00Z",
+    trans_id: "1",
+  });
+  list.onGap();
+  await vi.waitUntil(() => ids()[1] === "new-0", { timeout: 3_000 });
+  const listed = (): number => service.asked.filter((path) => path.startsWith("jobs?containers")).length;
+  expect(listed()).toBe(requests - Number(count < 200));
+  if (count > PAGE) expect(ids()).toEqual(jobs.slice(0, PAGE).map(({ id }) => id));
+  while (list.view.hasMore) await list.more();
+  expect(ids()).toEqual(jobs.map(({ id }) => id));
   stop();
 });
