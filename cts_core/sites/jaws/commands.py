@@ -170,6 +170,17 @@ def is_code_missing(output: str) -> bool:
     return _MISSING in output.splitlines()
 
 
+def join(pieces: Sequence[str], path: str) -> str:
+    """Return the command that makes one file of its pieces, whole, and removes them; one that comes late changes nothing."""
+    stem, _, ending = path.rpartition(".")
+    path, parts = shlex.quote(path), shlex.join(pieces)
+    new = f"{shlex.quote(stem)}.joined.$$.{shlex.quote(ending)}"
+    return (
+        f"{_DTN}if [ -e {path} ]; then rm -f {parts}; exit 0; fi\n"
+        f"if cat {parts} > {new} && mv -fT {new} {path}; then rm -f {parts}; else rm -f {new}; exit 1; fi\n"
+    )
+
+
 def unpack_code(archive: str, code: str) -> str:
     """Return the command that puts the helper's code into its folder, whole or file by file."""
     parent, _, name = code.rpartition("/")

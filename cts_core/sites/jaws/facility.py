@@ -65,6 +65,8 @@ _TASK_SECONDS, _MAX_TASK_SECONDS = 1.0, 15.0
 """Between two looks at a short command: at first, and once it takes long."""
 _TASK_SHARE = 20
 """Of the time that a command has taken, the part after which it is looked at again."""
+MAX_UPLOAD = 1_000_000
+"""Bytes of one upload: nobody knows how long one may be at NERSC, and servers of the web often take no more than 1 MiB."""
 PLACE_SECONDS = 60.0
 """Between two times that the same is placed again at NERSC."""
 _PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
@@ -226,7 +228,7 @@ class Facility:
         told = await self.command(Machine.DTNS, commands.prepare_dtn(self.setup.group, code))
         if is_code_lost or commands.is_code_missing(told):
             archive = f"{code},{uuid.uuid4().hex}.tgz"
-            await self.sfapi.upload(Machine.DTNS, archive, self._archive)
+            await self._upload(archive, self._archive)
             await self.command(Machine.DTNS, commands.unpack_code(archive, code))
         return commands.scratch_in(told)
 
@@ -470,10 +472,10 @@ class Facility:
             # JAWS's client may have refused the one before since its config is gone.
             await self._place_again("the config of JAWS's client", self._prepare_perlmutter)
         try:
-            await self.sfapi.upload(Machine.DTNS, path, content)
+            await self._upload(path, content)
         except NoSuchFolderError:
             await self._place_again("the folder of plans", self._prepare_dtn)
-            await self.sfapi.upload(Machine.DTNS, path, content)
+            await self._upload(path, content)
         words = [
             *("attempt", job_folder(machine), attempt.step.value, str(attempt.number)),
             self.layout.plan(job_folder(machine), name, machine),
@@ -481,6 +483,18 @@ class Facility:
         needs_jaws = attempt.step is Step.SUBMIT
         command = commands.helper(machine, self._code_folder, words, needs_jaws=needs_jaws)
         return await self.sfapi.run(machine, command)
+
+    async def _upload(self, path: str, content: bytes) -> None:
+        """Write a new file by a DTN, in pieces if it is long. What removes it as left over removes its pieces by their names, too."""
+        if len(content) <= MAX_UPLOAD:
+            await self.sfapi.upload(Machine.DTNS, path, content)
+            return
+        stem, _, ending = path.rpartition(".")
+        pieces = []
+        for at in range(0, len(content), MAX_UPLOAD):
+            pieces.append(f"{stem}.{len(pieces)}.{ending}")
+            await self.sfapi.upload(Machine.DTNS, pieces[-1], content[at : at + MAX_UPLOAD])
+        await self.command(Machine.DTNS, commands.join(pieces, path))
 
     async def command(
         self, machine: Machine, text: str, *, seconds: float = MAX_COMMAND_SECONDS

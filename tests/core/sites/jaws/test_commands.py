@@ -106,6 +106,23 @@ def test_words_and_the_question_reach_the_helper_as_they_are(tmp_path: Path, mac
     assert told.stdout == '[["look", "$x \'y\'"], {"a": "$x `y` \'z\'\\nCTS_END\\n"}]\n'
 
 
+def test_pieces_are_joined_once(tmp_path: Path):
+    folder = tmp_path / "it's"
+    folder.mkdir()
+    path, pieces = folder / "id.1f.plan", [folder / f"id.1f.{n}.plan" for n in range(11)]
+    for number, piece in enumerate(pieces):
+        piece.write_text(f"{number},")
+    command = commands.join([str(piece) for piece in pieces], str(path))
+    for _ in range(2):
+        assert _run(command, tmp_path).returncode == 0
+        assert path.read_text() == "0,1,2,3,4,5,6,7,8,9,10,"
+        assert list(folder.iterdir()) == [path]
+    # It was used, and removed, before the same command came again.
+    path.unlink()
+    assert _run(command, tmp_path).returncode == 1
+    assert not list(folder.iterdir())
+
+
 def test_folders_and_plans_of_a_job_are_removed(tmp_path: Path):
     jobs, run, plans = (tmp_path / name for name in ("jobs", "it's a run", "plans of one"))
     for folder in (jobs / "id" / "x", jobs / "id2", run, plans):

@@ -81,7 +81,7 @@ async def test_helper_and_config_are_put_there(world: JAWSWorld):
             with pytest.raises(CommandError, match="no such thing"):
                 await facility.command(Machine.DTNS, "echo no such thing >&2; exit 3")
     # The second server found the code of the first.
-    uploads = [call for call in nersc.calls if call.startswith("PUT") and call.endswith(".tgz")]
+    uploads = [call for call in nersc.calls if call.startswith("PUT") and call.endswith(".0.tgz")]
     assert len(uploads) == 1
     assert other.is_dir()
     config = nersc.place(LAYOUT.jaws_config)
@@ -146,6 +146,31 @@ async def test_lost_helper_is_placed_again_by_the_next_question(
             await facility.ask_helper(["look"], _question())
 
 
+async def test_long_plan_is_uploaded_in_pieces(world: JAWSWorld, monkeypatch: pytest.MonkeyPatch):
+    nersc = world.sites.nersc
+    nersc.max_upload = 1 << 20
+    plan = {"files": [], "insecure": False, "callback": "http://127.0.0.1:1/", "x": "y" * 5000}
+    async with _open(world) as facility:
+        # The helper's code is longer than that.
+        await _until(facility, None)
+        nersc.max_upload = 2000
+        monkeypatch.setattr("cts_core.sites.jaws.facility.MAX_UPLOAD", 1000)
+        calls = len(nersc.calls)
+        await facility.begin(partial(LAYOUT.job, "job"), Attempt(Step.DOWNLOAD, 1), plan)
+        assert len([call for call in nersc.calls[calls:] if call.startswith("PUT ")]) == 6
+        await _end_of(world, "job", Attempt(Step.DOWNLOAD, 1))
+    assert not list(nersc.place(LAYOUT.plans()).iterdir())
+
+
+async def _end_of(world: JAWSWorld, job_id: str, attempt: Attempt) -> None:
+    """Wait until an attempt has succeeded."""
+    end = world.sites.nersc.place(LAYOUT.job(job_id)) / attempt.file(Kind.END)
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        while not end.exists():
+            await asyncio.sleep(0.05)
+    assert json.loads(end.read_text())["result"] == "success"
+
+
 async def test_step_begins_though_the_folder_of_plans_was_purged(world: JAWSWorld):
     nersc = world.sites.nersc
     plan = {"files": [], "insecure": False, "callback": "http://127.0.0.1:1/"}
@@ -155,11 +180,7 @@ async def test_step_begins_though_the_folder_of_plans_was_purged(world: JAWSWorl
         attempt = Attempt(Step.DOWNLOAD, 1)
         await facility.begin(partial(LAYOUT.job, "job"), attempt, plan)
         assert nersc.place(LAYOUT.plans()).stat().st_mode & 0o777 == 0o700
-        end = nersc.place(LAYOUT.job("job")) / attempt.file(Kind.END)
-        async with asyncio.timeout(TIMEOUT_SECONDS):
-            while not end.exists():
-                await asyncio.sleep(0.05)
-        assert json.loads(end.read_text())["result"] == "success"
+        await _end_of(world, "job", attempt)
 
 
 async def test_config_that_is_gone_is_placed_before_a_job_is_submitted_again(world: JAWSWorld):
