@@ -490,7 +490,7 @@ class Facility:
             await self.sfapi.upload(Machine.DTNS, path, content)
             return
         stem, _, ending = path.rpartition(".")
-        pieces = []
+        pieces = list[str]()
         for at in range(0, len(content), MAX_UPLOAD):
             pieces.append(f"{stem}.{len(pieces)}.{ending}")
             await self.sfapi.upload(Machine.DTNS, pieces[-1], content[at : at + MAX_UPLOAD])
