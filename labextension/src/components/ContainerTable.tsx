@@ -140,7 +140,8 @@ function ContainerDetail({ service, jobId, container, showLog }: DetailProps): R
     const path = `jobs/${encodeURIComponent(jobId)}/containers`;
     service.get<Containers>(path, query, request.signal).then(
       ({ containers }) => {
-        setFound(containers.find(({ number: each }) => each === container) ?? null);
+        const one = containers.find(({ number: each }) => each === container);
+        setFound(one ?? tr.__("The service does not know this container. Its log may still tell of it."));
       },
       (error: unknown) => {
         if (!isAbort(error)) setFound(asServiceError(error).message);
@@ -149,7 +150,7 @@ function ContainerDetail({ service, jobId, container, showLog }: DetailProps): R
     return () => {
       request.abort();
     };
-  }, [service, jobId, container]);
+  }, [service, jobId, container, tr]);
   const inputs = typeof found === "object" ? (found?.inputs ?? []) : [];
   const outputs = typeof found === "object" ? (found?.outputs ?? []) : [];
   return (

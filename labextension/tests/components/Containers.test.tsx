@@ -97,6 +97,18 @@ it("has a table with those that failed first, filtered by state, and names input
   expect(violations).toEqual([]);
 });
 
+it("says that the service does not know a container", async () => {
+  const containers = [container(0, "complete"), container(1, "complete")];
+  const card = within(await show(containers));
+  fireEvent.click(card.getByText("2 containers"));
+  await card.findByRole("table");
+  service.answers.set(`jobs/${id}/containers`, { containers: [] });
+  fireEvent.click(card.getByRole("button", { name: "Container 1" }));
+  const detail = within(card.getByRole("group", { name: "Container 1" }));
+  expect((await detail.findByRole("alert")).textContent).toMatch(/^The service does not know this container/);
+  expect(detail.queryByText("Loading …")).toBeNull();
+});
+
 it("moves cells by events, and asks at once for what moved", async () => {
   vi.useFakeTimers({ shouldAdvanceTime: true });
   const containers = Array.from({ length: 5 }, (_, n) => container(n, "job_submitted"));
