@@ -46,6 +46,12 @@ export const notify: JupyterFrontEndPlugin<void> = {
       execute: async () => {
         // A browser asks its user only where a person has just acted.
         if (!isOn() && "Notification" in window) await Notification.requestPermission();
+        if (!isOn() && !window.isSecureContext) {
+          LabNotification.warning(
+            tr.__("Only JupyterLab tells you here: the browser does so on pages of https alone."),
+            { autoClose: 10_000 },
+          );
+        }
         await settings.set(SETTING, !isOn());
       },
     });

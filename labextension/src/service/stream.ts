@@ -35,6 +35,8 @@ export interface StreamStatus {
 }
 
 export interface StreamListener {
+  /** It is told while the page is hidden, too, where all tabs share one stream. */
+  readonly needsHidden?: boolean;
   onTransition(event: Transition): void;
   onProgress(event: Progress): void;
   onChecksum?(event: ChecksumProgress): void;
@@ -121,9 +123,8 @@ export class EventStream {
 
   remove(listener: StreamListener): void {
     this.listeners.delete(listener);
-    if (this.listeners.size) return;
-    this.stop();
-    this.watching.abort();
+    if (!this.isNeeded) this.stop();
+    if (!this.listeners.size) this.watching.abort();
   }
 
   /** Tries again at once, where a stream is waited for. */
@@ -139,8 +140,10 @@ export class EventStream {
     document.addEventListener(
       "visibilitychange",
       () => {
-        if (document.hidden) this.stop();
-        else this.start();
+        // The timers of a hidden page are late: that is no sleep.
+        this.ticked = 0;
+        if (this.isNeeded) this.start();
+        else this.stop();
       },
       { signal },
     );
@@ -165,8 +168,14 @@ export class EventStream {
     });
   }
 
+  /** A browser has few connections to a server: without locks, a hidden tab takes none. */
+  private get isNeeded(): boolean {
+    if (!document.hidden) return this.listeners.size > 0;
+    return this.tabs.locks !== undefined && [...this.listeners].some(({ needsHidden }) => needsHidden);
+  }
+
   private start(): void {
-    if (this.part || !this.listeners.size || document.hidden) return;
+    if (this.part || !this.isNeeded) return;
     this.part = new AbortController();
     this.post({ kind: "hello" });
     void this.lead(this.part.signal);
@@ -331,7 +340,7 @@ export class EventStream {
 
   private tick(): void {
     const now = Date.now();
-    const hasSlept = now - this.ticked > SLEEP_MS && this.ticked > 0;
+    const hasSlept = !document.hidden && now - this.ticked > SLEEP_MS && this.ticked > 0;
     this.ticked = now;
     if (this.leading && (hasSlept || now - this.heard > SILENT_MS)) this.connection?.abort();
   }

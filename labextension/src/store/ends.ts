@@ -23,6 +23,8 @@ export interface End {
 }
 
 export class Ends implements StreamListener {
+  /** Who waits for an end looks at something else. */
+  readonly needsHidden = true;
   private readonly seen = new Recent<string, true>(MAX_SEEN);
   private pending: Transition[] = [];
   private told = 0;

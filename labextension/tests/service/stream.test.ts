@@ -11,6 +11,7 @@ import {
 import { ScriptedService } from "./scripted";
 
 class Listener implements StreamListener {
+  constructor(readonly needsHidden = false) {}
   readonly told: string[] = [];
   readonly statuses: StreamStatus[] = [];
   get status(): StreamStatus | undefined {
@@ -117,6 +118,46 @@ it("is closed while the tab is hidden", async () => {
   setHidden(false);
   await passTime(0);
   expect(service.streams).toHaveLength(2);
+});
+
+it("stays open in a hidden tab for one who needs it there, however late its timers are", async () => {
+  const stream = new EventStream(service, new Browser().tab());
+  const told = new Listener(true);
+  stream.add(listener);
+  stream.add(told);
+  await passTime(0);
+  setHidden(true);
+  for (let minutes = 0; minutes < 3; minutes += 1) {
+    service.streams[0]?.event("ping", {});
+    // Nothing runs in this minute; then all that waits.
+    vi.setSystemTime(Date.now() + 35_000);
+    await passTime(1_000);
+  }
+  expect(service.streams.map(({ signal }) => signal.aborted)).toEqual([false]);
+  service.streams[0]?.event("transition", { job_id: "a", state: "complete" }, "t1");
+  await passTime(0);
+  expect(told.told.at(-1)).toBe("a complete");
+  stream.remove(told);
+  expect(service.streams[0]?.signal.aborted).toBe(true);
+});
+
+it("opens in a tab that is hidden from the start for one who needs it there", async () => {
+  setHidden(true);
+  const stream = new EventStream(service, new Browser().tab());
+  stream.add(listener);
+  await passTime(0);
+  expect(service.streams).toEqual([]);
+  stream.add(new Listener(true));
+  await passTime(0);
+  expect(service.streams).toHaveLength(1);
+});
+
+it("is closed in each hidden tab where tabs cannot share it", async () => {
+  const stream = new EventStream(service, {});
+  stream.add(new Listener(true));
+  await passTime(0);
+  setHidden(true);
+  expect(service.streams[0]?.signal.aborted).toBe(true);
 });
 
 it("is closed while nobody listens", async () => {

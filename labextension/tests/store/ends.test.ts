@@ -28,3 +28,7 @@ it("tells of three by themselves and of the others together, each once", async (
     "5 other jobs ended",
   ]);
 });
+
+it("keeps the stream of a hidden tab open", () => {
+  expect(new Ends(new ScriptedService(), english, () => undefined).needsHidden).toBe(true);
+});
