@@ -291,12 +291,29 @@ export class EventStream {
     const since = state === this.status.state ? this.status.since : Date.now();
     this.status = { state, reason, since };
     this.postStatus();
-    for (const listener of [...this.listeners]) listener.onStatus(this.status);
+    this.tellStatus();
   }
 
   private tellGap(): void {
     this.post({ kind: "gap" });
-    for (const listener of [...this.listeners]) listener.onGap();
+    this.receive({ kind: "gap" });
+  }
+
+  private tellStatus(): void {
+    this.tell((listener) => {
+      listener.onStatus(this.status);
+    });
+  }
+
+  /** A fault of one listener is told to the browser, and is no fault of the stream. */
+  private tell(act: (listener: StreamListener) => void): void {
+    for (const listener of [...this.listeners]) {
+      try {
+        act(listener);
+      } catch (error) {
+        reportError(error);
+      }
+    }
   }
 
   private postStatus(): void {
@@ -316,12 +333,14 @@ export class EventStream {
         }
         break;
       case "gap":
-        for (const listener of [...this.listeners]) listener.onGap();
+        this.tell((listener) => {
+          listener.onGap();
+        });
         break;
       case "status":
         this.cursor = message.cursor ?? this.cursor;
         this.status = message.status;
-        for (const listener of [...this.listeners]) listener.onStatus(this.status);
+        this.tellStatus();
         break;
       case "event":
         this.cursor = message.id || this.cursor;
@@ -331,11 +350,11 @@ export class EventStream {
   }
 
   private dispatch(name: string, data: string): void {
-    for (const listener of [...this.listeners]) {
+    this.tell((listener) => {
       if (name === "transition") listener.onTransition(JSON.parse(data) as Transition);
       else if (name === "progress") listener.onProgress(JSON.parse(data) as Progress);
       else if (name === "checksum") listener.onChecksum?.(JSON.parse(data) as ChecksumProgress);
-    }
+    });
   }
 
   private tick(): void {

@@ -279,3 +279,24 @@ it("leaves nothing in the page once nobody listens", () => {
   expect(clear).toHaveBeenCalled();
   vi.restoreAllMocks();
 });
+
+it("tells the browser of a listener's fault, and goes on for the others", async () => {
+  const faults: unknown[] = [];
+  vi.stubGlobal("reportError", (error: unknown) => faults.push(error));
+  const fault = new TypeError("no such job");
+  const stream = new EventStream(service, {});
+  const wrong = new Listener();
+  wrong.onTransition = () => {
+    throw fault;
+  };
+  stream.add(wrong);
+  stream.add(listener);
+  await passTime(0);
+  service.streams[0]?.event("transition", { job_id: "a", state: "created" }, "t1");
+  await passTime(5_000);
+  expect(faults).toEqual([fault]);
+  expect(listener.told.at(-1)).toBe("a created");
+  expect(listener.status?.state).toBe("live");
+  expect(service.streams).toHaveLength(1);
+  vi.unstubAllGlobals();
+});
