@@ -77,6 +77,18 @@ export function FilterMenu({
           </label>
         ))}
       </fieldset>
+      {!hasUsers && (
+        <label className="cts-toggle">
+          <input
+            type="checkbox"
+            checked={filter.isNew}
+            onChange={() => {
+              setFilter({ isNew: !filter.isNew });
+            }}
+          />
+          {tr.__("Ended since you last looked")}
+        </label>
+      )}
       {hasUsers && (
         <Typed
           label={tr.__("User")}

@@ -4,11 +4,11 @@ import type { JobPreview } from "../api/types";
 import { ALL, countFilters } from "../rules/filter";
 import { GROUPINGS, type Grouping, nameGrouping } from "../rules/groups";
 import type { Translator } from "../rules/translator";
-import { formatTime, hasEnded, sentence, shortId } from "../rules/words";
+import { type Mood, formatTime, hasEnded, moodOf, number, sentence, shortId } from "../rules/words";
 import type { ServiceError } from "../service/errors";
 import { asServiceError } from "../service/errors";
 import type { JobStore } from "../store/jobs";
-import type { JobList } from "../store/list";
+import type { JobList, ListView } from "../store/list";
 import { Reasons } from "../store/reasons";
 import { FilterMenu } from "./FilterMenu";
 import { JobCard } from "./JobCard";
@@ -216,7 +216,7 @@ export function JobsSidebar({
           {explainMissing(view.error, tr)}
         </p>
       )}
-      <News list={list} count={view.news.length} goOn={toList} />
+      <News list={list} view={view} goOn={toList} />
       {view.jobs.length > 0 ? (
         <JobListBox
           store={store}
@@ -400,10 +400,11 @@ function Away({ status, tryNow }: AwayProps): ReactNode {
 }
 
 /** What ended since the last look; once it is seen, the focus goes on to the list. */
-function News({ list, count, goOn }: { list: JobList; count: number; goOn: () => void }): ReactNode {
+function News({ list, view, goOn }: { list: JobList; view: ListView; goOn: () => void }): ReactNode {
   const tr = useTranslator();
   const [refused, setRefused] = useState("");
-  if (!count && !refused) return null;
+  const { news, filter } = view;
+  if (!news.length && !refused) return null;
   const see = async (): Promise<void> => {
     try {
       await list.see();
@@ -415,12 +416,35 @@ function News({ list, count, goOn }: { list: JobList; count: number; goOn: () =>
   };
   return (
     <div className="cts-news">
+      <span>{refused || formatNews(view, tr)}</span>
       <span>
-        {refused || tr._n("%1 ended since you last looked", "%1 ended since you last looked", count)}
+        <button
+          type="button"
+          onClick={() => {
+            list.setFilter(filter.isNew ? { isNew: false } : { ...ALL, isNew: true });
+          }}
+        >
+          {filter.isNew ? tr.__("Show all") : tr.__("Show")}
+        </button>{" "}
+        <button type="button" onClick={() => void see()}>
+          {tr.__("Seen")}
+        </button>
       </span>
-      <button type="button" onClick={() => void see()}>
-        {tr.__("Seen")}
-      </button>
     </div>
   );
+}
+
+/** How many jobs ended, and how. */
+function formatNews({ news, hasMoreNews }: ListView, tr: Translator): string {
+  const count = (mood: Mood): number => news.filter(({ state }) => moodOf(state) === mood).length;
+  const [failed, cancelled, done] = [count("failed"), count("cancelled"), count("done")];
+  const parts = [
+    failed && tr.__("%1 failed", number(failed)),
+    cancelled && tr.__("%1 cancelled", number(cancelled)),
+    done && tr.__("%1 done", number(done)),
+  ];
+  const how = parts.filter(Boolean).join(", ");
+  return hasMoreNews
+    ? tr.__("More than %1 ended since you last looked; of the latest: %2", number(news.length), how)
+    : tr._n("%1 ended since you last looked: %2", "%1 ended since you last looked: %2", news.length, how);
 }

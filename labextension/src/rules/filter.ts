@@ -18,6 +18,8 @@ export interface Filter {
   /** Days such as ``2026-01-31``, in the browser's zone: updated then, or later, or earlier. */
   readonly from: string;
   readonly until: string;
+  /** Of the user's own jobs, those that ended since the user last looked. */
+  readonly isNew: boolean;
 }
 
 export const ALL: Filter = {
@@ -29,18 +31,19 @@ export const ALL: Filter = {
   user: "",
   from: "",
   until: "",
+  isNew: false,
 };
 
 const LABEL = /^[^=]+=/;
 
 /** The number of filters besides the text. */
-export function countFilters({ moods, image, label, site, user, from, until }: Filter): number {
-  return [moods.length > 0, image.trim(), label.trim(), site, user.trim(), from, until].filter(Boolean)
+export function countFilters({ moods, image, label, site, user, from, until, isNew }: Filter): number {
+  return [moods.length > 0, image.trim(), label.trim(), site, user.trim(), from, until, isNew].filter(Boolean)
     .length;
 }
 
 /** The parameters of a request for the jobs; a label that is not typed to its end is not one yet. */
-export function toQuery({ text, moods, image, label, site, user, from, until }: Filter): Query {
+export function toQuery({ text, moods, image, label, site, user, from, until, isNew }: Filter): Query {
   return {
     text: text.trim() || undefined,
     state: moods.flatMap(statesOf),
@@ -50,6 +53,7 @@ export function toQuery({ text, moods, image, label, site, user, from, until }: 
     user: user.trim() || undefined,
     after: startOf(from)?.toISOString(),
     before: startOf(until, 1)?.toISOString(),
+    new: isNew || undefined,
   };
 }
 

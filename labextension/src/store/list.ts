@@ -35,6 +35,8 @@ export interface ListView {
   readonly jobs: readonly JobPreview[];
   /** Jobs that ended since the user last looked, newest first. */
   readonly news: readonly JobPreview[];
+  /** There are more of them. */
+  readonly hasMoreNews: boolean;
   /** Loading the first page. */
   readonly isLoading: boolean;
   /** There are more. */
@@ -49,6 +51,7 @@ const EMPTY: Omit<ListView, "status"> = {
   filter: ALL,
   jobs: [],
   news: [],
+  hasMoreNews: false,
   isLoading: true,
   hasMore: false,
   isCut: false,
@@ -95,8 +98,17 @@ export class JobList extends Observable<ListView> implements StreamListener {
     if (isEverybodys === this.view.isEverybodys) return;
     const { isWatched } = this;
     if (isWatched) this.onUnwatched();
-    const filter = { ...this.view.filter, user: "" };
-    this.set({ isEverybodys, filter, jobs: [], news: [], hasMore: false, isCut: false, error: null });
+    const filter = { ...this.view.filter, user: "", isNew: false };
+    this.set({
+      isEverybodys,
+      filter,
+      jobs: [],
+      news: [],
+      hasMoreNews: false,
+      hasMore: false,
+      isCut: false,
+      error: null,
+    });
     this.knownUntil = -Infinity;
     if (isWatched) this.onWatched();
   }
@@ -146,8 +158,9 @@ export class JobList extends Observable<ListView> implements StreamListener {
     const [latest] = this.view.news;
     if (!latest) return;
     const until = latest.transition_times.at(-1)?.time;
-    this.set({ news: [] });
+    this.set({ news: [], hasMoreNews: false });
     await this.service.put("jobs/last_look", { until });
+    if (this.view.filter.isNew) this.setFilter({ isNew: false });
   }
 
   /** Asks again for all that is shown. */
@@ -243,8 +256,8 @@ export class JobList extends Observable<ListView> implements StreamListener {
     if (this.view.isEverybodys) return;
     const { signal } = this.request;
     try {
-      const { jobs } = await this.service.get<Jobs>("jobs", { new: true, limit: HEAD });
-      if (!signal.aborted) this.set({ news: jobs });
+      const { jobs, next } = await this.service.get<Jobs>("jobs", { new: true, limit: PAGE });
+      if (!signal.aborted) this.set({ news: jobs.map(shorten), hasMoreNews: next !== undefined });
     } catch (error) {
       // The list says why the service does not answer; one that has no read marker has no news.
       asServiceError(error);

@@ -245,6 +245,40 @@ it("cancels by a key once it is confirmed, and resubmits by a key", async () => 
   expect(newJob).toHaveBeenCalledWith("a");
 });
 
+it("counts what ended since the last look by how it ended, shows it, and all again once it is seen", async () => {
+  const failed = preview({ id: "f", state: "error" });
+  const done = preview({ id: "d", state: "complete" });
+  const marks = { isSeen: false, hasMore: false };
+  service.answers.set("jobs", ({ new: isNew }: { new?: boolean }) => ({
+    jobs: !isNew ? [preview({ id: "live" }), failed, done] : marks.isSeen ? [] : [failed, done],
+    ...(isNew && marks.hasMore && { next: "c" }),
+  }));
+  service.answers.set("PUT jobs/last_look", () => {
+    marks.isSeen = true;
+  });
+  show();
+  expect(await screen.findByText("2 ended since you last looked: 1 failed, 1 done")).toBeTruthy();
+  expect(await rows()).toHaveLength(3);
+  marks.hasMore = true;
+  list.reload();
+  const more = "More than 2 ended since you last looked; of the latest: 1 failed, 1 done";
+  expect(await screen.findByText(more)).toBeTruthy();
+  marks.hasMore = false;
+  fireEvent.click(screen.getByRole("button", { name: "Show" }));
+  await waitFor(async () => {
+    expect(await rows()).toHaveLength(2);
+  });
+  fireEvent.click(screen.getByRole("button", { name: "1 filter" }));
+  expect(
+    screen.getByRole<HTMLInputElement>("checkbox", { name: "Ended since you last looked" }).checked,
+  ).toBe(true);
+  fireEvent.click(screen.getByRole("button", { name: "Seen" }));
+  await waitFor(async () => {
+    expect(await rows()).toHaveLength(3);
+  });
+  expect(screen.queryByText(/ended since you last looked/)).toBeNull();
+});
+
 describe("everybody's jobs", () => {
   const ADMIN = { user: "ana", roles: ["full_admin"] };
   beforeEach(() => {
