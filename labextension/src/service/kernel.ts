@@ -9,8 +9,10 @@ import type { Bytes, Extent, IService, Query } from "./port";
 /** What a widget's model is to this: messages to and from the kernel. */
 export interface Channel {
   send(content: unknown): void;
-  on(event: "msg:custom", callback: (content: unknown, buffers: readonly DataView[]) => void): void;
+  on(event: "msg:custom", callback: Heard): void;
+  off(event: "msg:custom", callback: Heard): void;
 }
+type Heard = (content: unknown, buffers: readonly DataView[]) => void;
 
 interface Refusal {
   status: number;
@@ -41,6 +43,7 @@ interface Waiting {
 /** A kernel says at once that a request has come, unless it runs a cell or is gone. */
 export const TAKEN_MS = 20_000;
 const NOT_TAKEN = "The kernel is busy or gone: try again when its cells have ended, or start it anew";
+const CLOSED = "It was closed before the answer came";
 
 let count = 0;
 
@@ -55,9 +58,13 @@ export class KernelService implements IService {
     readonly root: string,
     private readonly channel: Channel,
   ) {
-    channel.on("msg:custom", (content, buffers) => {
-      this.receive(content as Reply, buffers);
-    });
+    channel.on("msg:custom", this.hear);
+  }
+
+  /** Hears no more of the kernel: what has no answer yet was lost. */
+  close(): void {
+    this.channel.off("msg:custom", this.hear);
+    for (const { failed } of [...this.waiting.values()]) failed(new ServiceError(0, CLOSED));
   }
 
   /** No link leads through a kernel. */
@@ -183,6 +190,10 @@ export class KernelService implements IService {
       });
     });
   }
+
+  private readonly hear: Heard = (content, buffers) => {
+    this.receive(content as Reply, buffers);
+  };
 
   private receive(reply: Reply, buffers: readonly DataView[]): void {
     const waiting = this.waiting.get(reply.id);

@@ -12,8 +12,8 @@ export interface Model extends Channel {
   get(name: string): unknown;
   set(name: string, value: unknown): void;
   save_changes(): void;
-  on(event: "msg:custom", callback: (content: unknown, buffers: readonly DataView[]) => void): void;
-  on(event: `change:${string}`, callback: () => void): void;
+  on(event: string, callback: (content: unknown, buffers: readonly DataView[]) => void): void;
+  off(event: string, callback: (content: unknown, buffers: readonly DataView[]) => void): void;
 }
 
 /** A person who types is left to finish a word. */
@@ -24,7 +24,8 @@ interface FilesMessage {
   files: Entry[];
 }
 
-export function bind(model: Model, draft: DraftStore): void {
+/** Returns what ends it; the answer to a submission that is on its way is told before. */
+export function bind(model: Model, draft: DraftStore): () => void {
   // What both sides have, as far as this side knows.
   let spec = "";
   let files: Entry[] = [];
@@ -127,15 +128,18 @@ export function bind(model: Model, draft: DraftStore): void {
     model.set("_digest", digest);
   };
 
-  model.on("change:_spec", readSpec);
-  model.on("change:_digest", readDigest);
-  model.on("change:_job_id", readJob);
-  model.on("change:checked", readChecked);
-  model.on("msg:custom", (content) => {
-    const message = content as FilesMessage | { cts: "files?" | "piece" };
-    if (message.cts === "files?") send(true);
-    else if (message.cts === "files") readFiles(message.files);
-  });
+  const heard = {
+    "change:_spec": readSpec,
+    "change:_digest": readDigest,
+    "change:_job_id": readJob,
+    "change:checked": readChecked,
+    "msg:custom": (content: unknown): void => {
+      const message = content as FilesMessage | { cts: "files?" | "piece" };
+      if (message.cts === "files?") send(true);
+      else if (message.cts === "files") readFiles(message.files);
+    },
+  };
+  for (const [event, callback] of Object.entries(heard)) model.on(event, callback);
   readSpec();
   readDigest();
   readJob();
@@ -151,15 +155,29 @@ export function bind(model: Model, draft: DraftStore): void {
     send(false);
     return Promise.resolve();
   };
-  draft.watch(() => {
+  let isEnding = false;
+  const end = (): void => {
+    isEnding = true;
+    if (draft.view.sent.phase === "sending") return;
+    unwatch();
+    for (const [event, callback] of Object.entries(heard)) model.off(event, callback);
+    // What was typed last.
+    if (timer !== undefined) tell();
+  };
+  const tell = (): void => {
+    clearTimeout(timer);
+    timer = undefined;
+    send(false);
+  };
+  const unwatch = draft.watch(() => {
     const { sent } = draft.view;
     if (isSending && sent.phase === "done") made.jobId = sent.jobId;
     isSending = sent.phase === "sending";
     clearTimeout(timer);
-    timer = setTimeout(() => {
-      send(false);
-    }, TYPING_MS);
+    timer = setTimeout(tell, TYPING_MS);
+    if (isEnding) end();
   });
+  return end;
 }
 
 /** Whether the service found nothing wrong with it; null as long as it was not asked. */

@@ -13,11 +13,20 @@ export interface Mounting {
 export function mounting(page: Page | null): Mounting {
   return {
     mount: async (_, el, model) => {
-      const bound = await boundTo(model, page);
+      const { bound, release } = await boundTo(model, page);
       const root = createRoot(el);
-      root.render(<WidgetPanel {...bound} model={model} page={page} />);
+      root.render(
+        <WidgetPanel
+          draft={bound.draft}
+          jobs={bound.jobs}
+          isByKernel={bound.isByKernel}
+          model={model}
+          page={page}
+        />,
+      );
       return () => {
         root.unmount();
+        release();
       };
     },
   };

@@ -25,33 +25,55 @@ interface Bound {
   draft: DraftStore;
   jobs: JobStore;
   isByKernel: boolean;
+  end: () => void;
 }
 
 const MAX_NAME = 300;
-const bound = new WeakMap<Model, Promise<Bound>>();
+/** The form of a widget, with how many views show it. */
+interface Shared {
+  readonly bound: Promise<Bound>;
+  views: number;
+}
+const shared = new WeakMap<Model, Shared>();
 
-/** The views of one widget show one form. */
-export function boundTo(model: Model, page: Page | null): Promise<Bound> {
-  let found = bound.get(model);
-  if (!found) {
-    bound.set(model, (found = make(model, page)));
+/** The views of one widget show one form, which ends with the last of them: the kernel keeps what is filled in. */
+export async function boundTo(
+  model: Model,
+  page: Page | null,
+): Promise<{ bound: Bound; release: () => void }> {
+  let form = shared.get(model);
+  if (!form) shared.set(model, (form = { bound: make(model, page), views: 0 }));
+  const one = form;
+  one.views += 1;
+  try {
+    const bound = await one.bound;
+    const release = (): void => {
+      one.views -= 1;
+      if (one.views) return;
+      shared.delete(model);
+      bound.end();
+    };
+    return { bound, release };
+  } catch (error) {
     // The next view tries again.
-    found.catch(() => bound.delete(model));
+    shared.delete(model);
+    throw error;
   }
-  return found;
 }
 
 async function make(model: Model, page: Page | null): Promise<Bound> {
-  const isByKernel = page === null || !(await isSame(model, page));
-  const jobs = isByKernel ? throughKernel(model) : page.store;
-  const draft = new DraftStore(jobs.service, undefined, page?.tr ?? english);
-  bind(model, draft);
-  return { draft, jobs, isByKernel };
-}
-
-function throughKernel(model: Model): JobStore {
+  if (page && (await isSame(model, page))) {
+    const draft = new DraftStore(page.store.service, undefined, page.tr);
+    return { draft, jobs: page.store, isByKernel: false, end: bind(model, draft) };
+  }
   const service = new KernelService(`kernel:${Math.random()}`, model);
-  return new JobStore(service, new EventStream(service, {}));
+  const draft = new DraftStore(service, undefined, page?.tr ?? english);
+  const unbind = bind(model, draft);
+  const end = (): void => {
+    unbind();
+    service.close();
+  };
+  return { draft, jobs: new JobStore(service, new EventStream(service, {})), isByKernel: true, end };
 }
 
 /** Whether the page reaches the records of the kernel's service: another one may have jobs of the same ids. */
@@ -67,7 +89,7 @@ async function isSame(model: Model, { store }: Page): Promise<boolean> {
   }
 }
 
-interface Props extends Bound {
+interface Props extends Omit<Bound, "end"> {
   model: Model;
   page: Page | null;
 }

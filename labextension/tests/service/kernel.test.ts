@@ -17,6 +17,10 @@ class Kernel {
     this.callbacks.push(callback);
   }
 
+  off(_: string, callback: (content: unknown, buffers: readonly DataView[]) => void): void {
+    this.callbacks.splice(this.callbacks.indexOf(callback), 1);
+  }
+
   get last(): Message {
     return this.heard.at(-1) ?? { cts: "", id: "" };
   }

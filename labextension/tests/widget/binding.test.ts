@@ -2,55 +2,9 @@ import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 
 import { digestOf, keyOf } from "../../src/rules/digest";
 import { DraftStore } from "../../src/store/draft";
-import { type Model, bind } from "../../src/widget/binding";
+import { bind } from "../../src/widget/binding";
 import { ScriptedService } from "../service/scripted";
-
-type Sent = Record<string, unknown> & { cts: string };
-
-/** A widget's model whose kernel is the test. */
-class FakeModel implements Model {
-  readonly traits: Record<string, unknown> = {
-    _spec: {},
-    _digest: digestOf([]),
-    _job_id: "",
-    _sent_key: "",
-    checked: null,
-  };
-  readonly sent: Sent[] = [];
-  private readonly callbacks = new Map<
-    string,
-    ((content: unknown, buffers: readonly DataView[]) => void)[]
-  >();
-
-  get(name: string): unknown {
-    return this.traits[name];
-  }
-
-  set(name: string, value: unknown): void {
-    this.traits[name] = value;
-  }
-
-  save_changes(): void {
-    // The test reads the traits.
-  }
-
-  send(content: unknown): void {
-    this.sent.push(content as Sent);
-  }
-
-  on(event: string, callback: (content: unknown, buffers: readonly DataView[]) => void): void {
-    this.callbacks.set(event, [...(this.callbacks.get(event) ?? []), callback]);
-  }
-
-  tell(content: unknown): void {
-    for (const callback of this.callbacks.get("msg:custom") ?? []) callback(content, []);
-  }
-
-  change(name: string, value: unknown): void {
-    this.traits[name] = value;
-    for (const callback of this.callbacks.get(`change:${name}`) ?? []) callback(undefined, []);
-  }
-}
+import { FakeModel } from "./model";
 
 let model: FakeModel;
 let draft: DraftStore;
@@ -235,4 +189,37 @@ it("makes one job of what two pages submit, and another of what a page submits a
   await pages[0]?.submit();
   expect(keys()).toHaveLength(3);
   expect(new Set(keys()).size).toBe(2);
+});
+
+describe("a form that is closed", () => {
+  it("tells what was typed last, and then neither hears nor tells anything", () => {
+    const end = bind(model, draft);
+    draft.change({ image: "host/typed" });
+    end();
+    expect(model.traits["_spec"]).toMatchObject({ image: "host/typed" });
+    expect(model.listening).toBe(0);
+    expect(draft.isWatched).toBe(false);
+    expect(vi.getTimerCount()).toBe(0);
+    model.sent.length = 0;
+    draft.change({ image: "host/later", files: ["b/1"] });
+    expect(vi.getTimerCount()).toBe(0);
+    expect(model.sent).toEqual([]);
+  });
+
+  it("tells of the job whose answer comes after that", async () => {
+    const service = new ScriptedService();
+    let answer: (answered: object) => void = () => undefined;
+    service.answers.set("POST jobs", () => new Promise((resolve) => (answer = resolve)));
+    draft = new DraftStore(service);
+    const end = bind(model, draft);
+    draft.change({ image: "host/tool", files: ["b/1"] });
+    const submitted = draft.submit();
+    await vi.advanceTimersByTimeAsync(0);
+    end();
+    answer({ job_id: "1" });
+    await submitted;
+    expect(model.traits["_job_id"]).toBe("1");
+    expect(model.listening).toBe(0);
+    expect(draft.isWatched).toBe(false);
+  });
 });
