@@ -328,9 +328,9 @@ class NERSC:
                 stdout=out,
                 stderr=err,
             )
-            end = time.monotonic() + self.task_seconds
+            begun = time.monotonic()
             while process.poll() is None:
-                if time.monotonic() > end or self._stopped.is_set():
+                if time.monotonic() > begun + self.task_seconds or self._stopped.is_set():
                     process.kill()
                     process.wait()
                     if task.status == "new":

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,7 +23,7 @@ from cts_core.model.record import JobRecord
 from cts_core.model.refdata import ReferenceDataState
 from cts_core.sites.jaws import commands, look, steps
 from cts_core.sites.jaws.central import JAWSError
-from cts_core.sites.jaws.layout import Machine, Step
+from cts_core.sites.jaws.layout import Attempt, Kind, Machine, Step
 from cts_core.sites.jaws.look import SeenFolder
 from cts_core.sites.jaws.outages import Availability
 from cts_core.sites.jaws.results import StepEnd
@@ -149,28 +150,36 @@ async def test_reference_data_is_staged_at_both_sites(world: JAWSWorld):
     assert world.minio.read("data/out/x.txt") == b"abc"
 
 
+def _fail_helpers(monkeypatch: pytest.MonkeyPatch, fails: Mapping[str, str]) -> None:
+    """Have helpers make these attempts with these failpoints; the claims of those that are killed are old then."""
+    make_command = commands.helper
+
+    def fail(machine: Machine, code: str, words: Sequence[str], **kwargs: Any) -> str:
+        command = make_command(machine, code, words, **kwargs)
+        attempt = "-".join(words[2:4])
+        if words[0] != "attempt" or attempt not in fails:
+            return command
+        failing = f"export CTS_FAILPOINTS={fails[attempt]}\n{command}\n"
+        if fails[attempt].endswith("=stop"):
+            return failing
+        # Its claim is as old then as one that no helper touches any more.
+        old = f"touch -d '{2 * steps.LOST_AFTER.total_seconds()} seconds ago' {words[1]}/{attempt}.claim"
+        return f"(\n{failing})\n{old}\n"
+
+    monkeypatch.setattr(commands, "helper", fail)
+
+
 async def test_helpers_that_are_killed_lose_and_double_nothing(
     world: JAWSWorld, monkeypatch: pytest.MonkeyPatch
 ):
     kills = {
-        "download-1": "download:claimed",
-        "submit-1": "submit:before",
-        "submit-2": "submit:after",
-        "checksums-1": "checksums:done",
-        "upload-1": "upload:claimed",
+        "download-1": "download:claimed=kill",
+        "submit-1": "submit:before=kill",
+        "submit-2": "submit:after=kill",
+        "checksums-1": "checksums:done=kill",
+        "upload-1": "upload:claimed=kill",
     }
-    make_command = commands.helper
-
-    def kill(machine: Machine, code: str, words: Sequence[str], **kwargs: Any) -> str:
-        command = make_command(machine, code, words, **kwargs)
-        attempt = "-".join(words[2:4])
-        if words[0] != "attempt" or attempt not in kills:
-            return command
-        # Its claim is as old then as one that no helper touches any more.
-        old = f"touch -d '{2 * steps.LOST_AFTER.total_seconds()} seconds ago' {words[1]}/{attempt}.claim"
-        return f"(\nexport CTS_FAILPOINTS={kills[attempt]}=kill\n{command}\n)\n{old}\n"
-
-    monkeypatch.setattr(commands, "helper", kill)
+    _fail_helpers(monkeypatch, kills)
     async with world.server() as server:
         await server.register(COPY)
         job_id = await server.submit(["a", "b"])
@@ -180,6 +189,36 @@ async def test_helpers_that_are_killed_lose_and_double_nothing(
     names = {path.name for path in world.sites.nersc.place(LAYOUT.job(job_id)).iterdir()}
     assert {f"{attempt}.claim" for attempt in kills} <= names
     assert not {f"{attempt}.json" for attempt in kills} & names
+
+
+async def test_job_goes_on_after_a_command_that_took_too_long_and_without_a_search(
+    world: JAWSWorld, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    nersc, jaws = world.sites.nersc, world.sites.jaws
+    jaws.has_search = False
+    fails = {"download-1": "download:claimed=stop", "submit-1": "submit:after=kill"}
+    _fail_helpers(monkeypatch, fails)
+    async with world.server() as server:
+        await server.register(COPY)
+        job_id = await server.submit(["a", "b"])
+        await server.wait_until_state(job_id, JobState.DOWNLOAD_SUBMITTED)
+        claim = nersc.place(LAYOUT.job(job_id)) / Attempt(Step.DOWNLOAD, 1).file(Kind.CLAIM)
+        details = (await server.record(job_id)).nersc_details
+        assert details is not None
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            while not claim.exists():
+                await asyncio.sleep(0.02)
+            # Of the commands that run now, NERSC kills all.
+            nersc.task_seconds = 0.0
+            while not (await server.facility.sfapi.task(details.download_task_id[0])).is_over:
+                await asyncio.sleep(0.02)
+            nersc.task_seconds = 60.0
+        os.utime(claim, (0, 0))
+        job = await server.harness.wait_until_ended(job_id)
+    _check_copies(job, "ab")
+    # The one that nobody can find is not known to anybody.
+    assert "JAWS has no search" in caplog.text
+    assert len(jaws.runs) == 2
 
 
 async def test_restart_after_each_step_repeats_nothing(world: JAWSWorld):
