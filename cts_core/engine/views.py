@@ -105,6 +105,7 @@ def list_view(
         jobs=[preview_view(job, counts.get(job.id), waits_for) for job in page.jobs],
         next=write_cursor(page.next, query.sort, ascending=query.ascending) if page.next else None,
         is_cut=page.is_cut or None,
+        searched_until=page.searched_until,
     )
 
 

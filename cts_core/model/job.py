@@ -295,6 +295,8 @@ class Jobs(Record):
     """The cursor of the next page; absent on the last."""
     is_cut: bool | None = None
     """True if a text search covered only the latest jobs, and there are more."""
+    searched_until: UTCTime | None = None
+    """The sort time of the oldest job that such a search covered; with ``before`` it, the same search goes on where jobs are sorted by update."""
 
 
 class Submitted(Record):

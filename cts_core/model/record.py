@@ -224,8 +224,13 @@ class JobPage:
     jobs: list[JobSummary]
     next: JobPosition | None = None
     """The position of the next page; None on the last."""
-    is_cut: bool = False
-    """True if there are more jobs than the text search covers."""
+    searched_until: datetime | None = None
+    """The sort time of the oldest job that the text search covers, if there are more."""
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether there are more jobs than the text search covers."""
+        return self.searched_until is not None
 
 
 @dataclass(frozen=True)

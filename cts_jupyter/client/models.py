@@ -281,6 +281,8 @@ class JobPage(Response):
     next: str | None = None
     is_cut: bool = False
     """Whether a text was searched for in the latest jobs only, and there are more."""
+    searched_until: datetime | None = None
+    """When the oldest of them was last updated; the same search ``before`` that time goes on. None also from an older service."""
 
 
 class JobCount(Response):

@@ -221,6 +221,7 @@ async def test_search_is_limited_to_the_latest_jobs(store, ascending):
     listed = [job.id for page in found for job in page.jobs]
     whole = [job.id for job in (await store.list_jobs(JobQuery(user="ana"))).jobs]
     assert set(whole) == set(mine)
+    assert {page.searched_until for page in found} == {NOON + 2 * SECOND}
     assert listed == (whole[:6][::-1] if ascending else whole[:6])
     # What matches all else is few enough here.
     page = await store.list_jobs(JobQuery(**query, after=NOON + 2 * SECOND))

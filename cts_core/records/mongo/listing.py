@@ -143,11 +143,10 @@ def _has_text(text: str) -> Condition:
 async def page(db: Collections, query: JobQuery) -> JobPage:
     """Return a page of the jobs that match."""
     listing = Listing.of(query)
-    is_cut = False
+    oldest = None
     if query.text:
         oldest = await _oldest_searched(db, listing, query.searched)
         if oldest is not None:
-            is_cut = True
             listing = listing.at_least(oldest)
         listing = listing.and_(_has_text(query.text))
     if query.position is not None:
@@ -159,7 +158,7 @@ async def page(db: Collections, query: JobQuery) -> JobPage:
     return JobPage(
         jobs=await db.parse(forward_compat.summaries, shown),
         next=_position(shown[-1], listing.column) if len(matches) > len(shown) else None,
-        is_cut=is_cut,
+        searched_until=oldest.time if oldest else None,
     )
 
 

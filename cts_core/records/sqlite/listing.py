@@ -110,9 +110,9 @@ NOT EXISTS (
 def page(db: sqlite3.Connection, query: JobQuery) -> JobPage:
     """Return a page of the jobs that match."""
     listing = Listing.of(query)
-    is_cut = False
+    oldest = None
     if query.text:
-        is_cut = _search_latest(db, listing, query.text, query.searched)
+        oldest = _search_latest(db, listing, query.text, query.searched)
     if query.position is not None:
         listing.start_after(rows.to_number(query.position.time), query.position.job_id)
     # One more than the page holds, to see whether there is another page.
@@ -121,7 +121,7 @@ def page(db: sqlite3.Connection, query: JobQuery) -> JobPage:
     return JobPage(
         jobs=jobs.summaries(db, shown),
         next=_position(shown[-1], listing.column) if len(matches) > len(shown) else None,
-        is_cut=is_cut,
+        searched_until=oldest,
     )
 
 
@@ -129,14 +129,16 @@ def _position(row: sqlite3.Row, column: str) -> JobPosition:
     return JobPosition(rows.to_time(row[column]), row["id"])
 
 
-def _search_latest(db: sqlite3.Connection, listing: Listing, text: str, searched: int) -> bool:
-    """Limit the listing to matches among the latest ``searched`` jobs; return whether older ones are left out."""
+def _search_latest(
+    db: sqlite3.Connection, listing: Listing, text: str, searched: int
+) -> datetime | None:
+    """Limit the listing to matches among the latest ``searched`` jobs; return the time of the oldest if others are left out."""
     floor = db.execute(listing.floor_statement, {**listing.values, "searched": searched}).fetchall()
     is_cut = len(floor) > 1
     if is_cut:
         listing.start_at_least(*floor[0])
     listing.add_text(text)
-    return is_cut
+    return rows.to_time(floor[0][listing.column]) if is_cut else None
 
 
 def counts(db: sqlite3.Connection, user: str | None) -> list[JobCount]:

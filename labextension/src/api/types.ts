@@ -406,6 +406,7 @@ export interface Jobs {
   jobs: JobPreview[];
   next?: string;
   is_cut?: boolean;
+  searched_until?: string;
 }
 
 export interface LabelKeys {
