@@ -236,7 +236,6 @@ export function JobsSidebar({
       ) : isFiltered ? (
         <div className="cts-empty">
           <p>{tr.__("No job matches.")}</p>
-          {view.isCut && <p>{tr.__("The search looked through the latest jobs alone.")}</p>}
           <button type="button" onClick={clear}>
             {tr.__("Clear filters")}
           </button>
@@ -257,6 +256,7 @@ export function JobsSidebar({
           )}
         </div>
       )}
+      <ListEnd list={list} view={view} goOn={toList} />
       {peeked !== null && (
         // Its buttons have the focus; their Escape is heard here.
         // eslint-disable-next-line jsx-a11y/no-noninteractive-element-interactions
@@ -430,6 +430,38 @@ function News({ list, view, goOn }: { list: JobList; view: ListView; goOn: () =>
           {tr.__("Seen")}
         </button>
       </span>
+    </div>
+  );
+}
+
+/** Where the list ends though there are more jobs; once all were looked through, the focus goes on to the list. */
+function ListEnd({ list, view, goOn }: { list: JobList; view: ListView; goOn: () => void }): ReactNode {
+  const tr = useTranslator();
+  const { isFull, isCut, searchedUntil, hasMore, jobs } = view;
+  if (isFull) {
+    return (
+      <p className="cts-list-end" role="status">
+        {tr.__("The list ends after %1 jobs. A search or filters find older ones.", number(jobs.length))}
+      </p>
+    );
+  }
+  if (!isCut) return null;
+  const look = async (): Promise<void> => {
+    await list.lookFurther();
+    if (!list.view.isCut) goOn();
+  };
+  return (
+    <div className="cts-list-end">
+      <span role="status">
+        {searchedUntil === null
+          ? tr.__("The search looked through the latest jobs alone.")
+          : tr.__("The search looked through the latest jobs alone, back to %1.", formatTime(searchedUntil))}
+      </span>
+      {searchedUntil !== null && !hasMore && (
+        <button type="button" aria-busy={view.isLoading} onClick={() => void look()}>
+          {tr.__("Look further")}
+        </button>
+      )}
     </div>
   );
 }

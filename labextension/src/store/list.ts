@@ -43,6 +43,10 @@ export interface ListView {
   readonly hasMore: boolean;
   /** A search covered the latest jobs alone. */
   readonly isCut: boolean;
+  /** When the oldest of these was last updated; null where an older service does not say. */
+  readonly searchedUntil: string | null;
+  /** It ends here, though there are more. */
+  readonly isFull: boolean;
   readonly error: ServiceError | null;
 }
 
@@ -55,12 +59,16 @@ const EMPTY: Omit<ListView, "status"> = {
   isLoading: true,
   hasMore: false,
   isCut: false,
+  searchedUntil: null,
+  isFull: false,
   error: null,
 };
 
 /** Follows the jobs while it is watched. */
 export class JobList extends Observable<ListView> implements StreamListener {
   private cursor: string | undefined;
+  /** Where a search goes on that looked further. */
+  private before: string | undefined;
   /** The service has answered all jobs that changed before this time; later ones are asked for. */
   private knownUntil = -Infinity;
   private reloading: ReturnType<typeof setTimeout> | undefined;
@@ -107,6 +115,8 @@ export class JobList extends Observable<ListView> implements StreamListener {
       hasMoreNews: false,
       hasMore: false,
       isCut: false,
+      searchedUntil: null,
+      isFull: false,
       error: null,
     });
     this.knownUntil = -Infinity;
@@ -137,11 +147,27 @@ export class JobList extends Observable<ListView> implements StreamListener {
 
   /** Loads the next page; one at a time. */
   async more(): Promise<void> {
-    if (this.isAppending || !this.view.hasMore) return;
+    if (this.view.hasMore) await this.append();
+  }
+
+  /** Goes on with a search that covered the latest jobs alone. */
+  async lookFurther(): Promise<void> {
+    const { searchedUntil, hasMore } = this.view;
+    if (this.isAppending || searchedUntil === null || hasMore) return;
+    // Others may have been updated in the same moment, and a browser's times are no finer.
+    this.before = new Date(Date.parse(searchedUntil) + 1).toISOString();
+    this.cursor = undefined;
+    this.set({ isLoading: true });
+    await this.append();
+  }
+
+  private async append(): Promise<void> {
+    if (this.isAppending) return;
     this.isAppending = true;
     const { signal } = this.request;
     try {
-      const page = await this.ask({ limit: PAGE, cursor: this.cursor });
+      const before = this.before === undefined ? {} : { before: this.before };
+      const page = await this.ask({ limit: PAGE, cursor: this.cursor, ...before });
       // It is of a list that another one has replaced.
       if (signal.aborted) return;
       const known = new Set(this.view.jobs.map(({ id }) => id));
@@ -173,6 +199,7 @@ export class JobList extends Observable<ListView> implements StreamListener {
       .then(
         (page) => {
           if (signal.aborted) return;
+          this.before = undefined;
           this.turn(page, page.jobs);
           this.knownUntil = newestOf(page.jobs);
         },
@@ -272,8 +299,17 @@ export class JobList extends Observable<ListView> implements StreamListener {
 
   private turn(page: Jobs, jobs: readonly JobPreview[]): void {
     this.cursor = page.next;
-    const hasMore = page.next !== undefined && jobs.length < MAX_JOBS;
-    this.set({ jobs, hasMore, isCut: page.is_cut ?? false, isLoading: false, error: null });
+    const isCut = page.is_cut ?? false;
+    const hasRoom = jobs.length < MAX_JOBS;
+    this.set({
+      jobs,
+      hasMore: page.next !== undefined && hasRoom,
+      isCut,
+      searchedUntil: page.searched_until ?? null,
+      isFull: (page.next !== undefined || isCut) && !hasRoom,
+      isLoading: false,
+      error: null,
+    });
   }
 
   private refused(error: unknown): void {

@@ -2,10 +2,11 @@ import { fireEvent, render, screen, waitFor, within } from "@testing-library/rea
 import { beforeEach, describe, expect, it, vi } from "vitest";
 
 import { JobsSidebar } from "../../src/components/JobsSidebar";
+import { formatTime } from "../../src/rules/words";
 import { ServiceError } from "../../src/service/errors";
 import { EventStream } from "../../src/service/stream";
 import { JobStore } from "../../src/store/jobs";
-import { JobList } from "../../src/store/list";
+import { JobList, MAX_JOBS } from "../../src/store/list";
 import { preview } from "../jobs";
 import { ScriptedService } from "../service/scripted";
 
@@ -78,6 +79,52 @@ it("says that none matches, and clears the filters", async () => {
   expect(screen.getByText("The search looked through the latest jobs alone.")).toBeTruthy();
   fireEvent.click(screen.getByRole("button", { name: "Clear filters" }));
   expect(screen.getByRole<HTMLInputElement>("searchbox").value).toBe("");
+});
+
+it("says of hits, too, that older jobs were not looked at, and looks further", async () => {
+  service.answers.set("jobs", ({ text, before }: { text?: string; before?: string }) => {
+    if (text === undefined) return { jobs: [preview({ id: "a" })] };
+    if (before === undefined)
+      return { jobs: [preview({ id: "a" })], is_cut: true, searched_until: "2026-01-02T00:00:00.000500Z" };
+    if (before === "2026-01-02T00:00:00.001Z")
+      return {
+        jobs: [preview({ id: "a" }), preview({ id: "b" })],
+        is_cut: true,
+        searched_until: "2025-01-02T00:00:00Z",
+      };
+    return { jobs: [preview({ id: "c" })] };
+  });
+  show();
+  fireEvent.change(await screen.findByRole("searchbox"), { target: { value: "tool" } });
+  const time = formatTime("2026-01-02T00:00:00Z");
+  expect(
+    await screen.findByText(`The search looked through the latest jobs alone, back to ${time}.`),
+  ).toBeTruthy();
+  expect(await rows()).toHaveLength(1);
+  const look = screen.getByRole("button", { name: "Look further" });
+  fireEvent.click(look);
+  await waitFor(async () => {
+    expect(await rows()).toHaveLength(2);
+  });
+  fireEvent.click(look);
+  await waitFor(async () => {
+    expect(await rows()).toHaveLength(3);
+  });
+  expect(screen.queryByText(/^The search looked/)).toBeNull();
+  await waitFor(() => {
+    expect(document.activeElement).toBe(screen.getByRole("listbox"));
+  });
+});
+
+it("says where the list ends though there are more jobs", async () => {
+  const jobs = Array.from({ length: MAX_JOBS }, (_, n) => preview({ id: `job-${n}` }));
+  service.answers.set("jobs", { jobs, next: "more" });
+  show();
+  await rows();
+  expect(
+    screen.getByText("The list ends after 10,000 jobs. A search or filters find older ones."),
+  ).toBeTruthy();
+  expect(service.asked.some((path) => path.includes("cursor=more"))).toBe(false);
 });
 
 it.each([
