@@ -10,7 +10,7 @@ import { Menu, type MenuItem } from "./Menu";
 import type { RequestKind } from "./RequestBox";
 import { copyText } from "./clipboard";
 import { RequestBox } from "./lazy";
-import { useTranslator } from "./context";
+import { useKnows, useTranslator } from "./context";
 
 interface Props {
   store: JobStore;
@@ -51,8 +51,10 @@ export function JobActions({ store, view, job, open, newJob }: Props): ReactNode
     }
     setSending(false);
   };
-  const again: MenuItem[] = [{ label: tr.__("All"), act: () => void resubmit("all") }];
-  if (failed) {
+  const canResubmit = useKnows(store.service, "POST", "/jobs/{job_id}/resubmit");
+  const hasMethods = useKnows(store.service, "GET", "/jobs/{job_id}/methods");
+  const again: MenuItem[] = canResubmit ? [{ label: tr.__("All"), act: () => void resubmit("all") }] : [];
+  if (canResubmit && failed) {
     again.push({ label: tr.__("Failed only (%1)", number(failed)), act: () => void resubmit("failed") });
   }
   if (newJob) {
@@ -69,8 +71,8 @@ export function JobActions({ store, view, job, open, newJob }: Props): ReactNode
       one,
       tr.__("As %1", nameLanguage(one, tr)),
     ]),
-    ["methods", tr.__("Paragraph for a paper")],
   ];
+  if (hasMethods) texts.push(["methods", tr.__("Paragraph for a paper")]);
   const more: MenuItem[] = [
     {
       label: tr.__("Copy the id"),
@@ -91,7 +93,7 @@ export function JobActions({ store, view, job, open, newJob }: Props): ReactNode
   return (
     <div className="cts-actions">
       <div className="cts-controls">
-        {hasEnded(job.state) && !view.isOthers && (
+        {hasEnded(job.state) && !view.isOthers && again.length > 0 && (
           <Menu label={tr.__("Resubmit ▾")} name={tr.__("Resubmit")} items={again} />
         )}
         <Menu label="⋯" name={tr.__("More")} items={more} />

@@ -5,6 +5,8 @@ import { createContext, useCallback, useContext, useEffect, useState, useSyncExt
 import { type Translator, english } from "../rules/translator";
 import { hasEnded } from "../rules/words";
 import type { JobPreview, SiteLoad } from "../api/types";
+import { asServiceError } from "../service/errors";
+import type { IService } from "../service/port";
 import type { StreamStatus } from "../service/stream";
 import type { DraftStore, DraftView } from "../store/draft";
 import type { JobStore, JobView } from "../store/jobs";
@@ -82,6 +84,25 @@ export function useLoad(queue: Queue, site: string): SiteLoad | null {
     () => queue.loadOf(site),
     [queue, site],
   );
+}
+
+/** Whether the service has a route, as one of this version does; false once it is known to lack it. */
+export function useKnows(service: IService, method: string, path: string): boolean {
+  const [lacking, setLacking] = useState<IService | null>(null);
+  useEffect(() => {
+    let isWanted = true;
+    service.knows(method, path).then(
+      (isKnown) => {
+        if (isWanted && !isKnown) setLacking(service);
+      },
+      // What is asked of a service that is away says so itself.
+      asServiceError,
+    );
+    return () => {
+      isWanted = false;
+    };
+  }, [service, method, path]);
+  return lacking !== service;
 }
 
 const TICK_MS = 1_000;

@@ -1,4 +1,4 @@
-import { cleanup, fireEvent, render, screen, within } from "@testing-library/react";
+import { cleanup, fireEvent, render, screen, waitFor, within } from "@testing-library/react";
 import axe from "axe-core";
 import { beforeEach, expect, it, vi } from "vitest";
 
@@ -60,6 +60,21 @@ it("resubmits what failed, once however often it is sent, and opens it", async (
   expect(first?.key).toBe(second?.key);
   fireEvent.click(card.getByRole("button", { name: "Open it" }));
   expect(open).toHaveBeenCalledWith("12345678-9");
+});
+
+it("offers nothing that an older service lacks", async () => {
+  service.lacks.add("/jobs/{job_id}/resubmit").add("/jobs/{job_id}/methods");
+  const card = within(await show());
+  const names = (): string[] => card.queryAllByRole("menuitem").map(({ textContent }) => textContent ?? "");
+  fireEvent.click(card.getByRole("button", { name: "Resubmit" }));
+  await waitFor(() => {
+    expect(names()).toEqual(["With changes …"]);
+  });
+  fireEvent.click(card.getByRole("button", { name: "More" }));
+  await waitFor(() => {
+    expect(names()).toContain("As Python");
+  });
+  expect(names()).not.toContain("Paragraph for a paper");
 });
 
 it("is a menu by keys", async () => {
