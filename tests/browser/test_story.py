@@ -92,7 +92,9 @@ def test_from_an_empty_panel_to_a_downloaded_output(fresh_lab: LabHarness, fresh
     expect(card).to_be_visible(timeout=LONG)
     film.watch(2000)
     expect_state(card, "Failed")
-    fix = card.get_by_role("button", name=re.compile(r"Resubmit what failed with (1[2-9]|2\d)0 MB"))
+    fix = card.get_by_role(
+        "button", name=re.compile(r"Resubmit (this one|these \d+) with (1[2-9]|2\d)0 MB")
+    )
     expect(fix).to_be_visible(timeout=LONG)
     film.take(3000)
     fix.click()

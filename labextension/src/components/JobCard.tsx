@@ -138,6 +138,7 @@ function Loaded({
           {fix && (
             <FixButton
               fix={fix}
+              missing={Object.keys(counts).length ? total - countMoods(counts).done : 0}
               added={store.resubmitted(id, fix)}
               resubmit={() => store.resubmit(id, fix)}
               open={open}

@@ -86,6 +86,25 @@ it("shows why a job failed, and text of users as text", async () => {
   expect(within(card).getByRole("alert").textContent).toContain("(exit code 3)");
 });
 
+it.each([
+  [["complete", "error", "error", "error"], "Resubmit these 3 with 16 GB"],
+  [["complete", "error"], "Resubmit this one with 16 GB"],
+  // The job failed, and no container.
+  [["complete", "complete"], "Resubmit what failed with 16 GB"],
+])("says how many of %j a click resubmits", async (states, words) => {
+  const job = preview({ id: "a", state: "error" });
+  service.answers.set("jobs/a", {
+    ...job,
+    job_input: { ...job.job_input, num_containers: states.length },
+  });
+  service.answers.set("jobs/a/containers", {
+    containers: states.map((state, number) => ({ number, state, transition_times: [] })),
+  });
+  service.answers.set("jobs/a/why", { state: "error", reasons: [], fix: { failed: true, memory: 16e9 } });
+  const card = within(await show());
+  expect(await card.findByRole("button", { name: words })).toBeTruthy();
+});
+
 it("resubmits what failed with what it lacked, once however often it is sent", async () => {
   service.answers.set("jobs/a", preview({ id: "a", state: "error" }));
   const reason = {
@@ -98,7 +117,7 @@ it("resubmits what failed with what it lacked, once however often it is sent", a
   const fix = { failed: true, memory: 16_000_000_000, runtime: "PT2H" };
   service.answers.set("jobs/a/why", { state: "error", reasons: [reason], fix });
   const card = within(await show());
-  const button = card.getByRole("button", { name: "Resubmit what failed with 16 GB and up to 2 h" });
+  const button = card.getByRole("button", { name: "Resubmit this one with 16 GB and up to 2 h" });
   service.answers.set("POST jobs/a/resubmit", new ServiceError(503, "Away"));
   fireEvent.click(button);
   await card.findByText("Away");
