@@ -89,6 +89,30 @@ def test_jobs_are_listed_live_and_open_in_the_main_area(lab, sidebar, page, tmp_
     expect(page.locator(".cts-view .cts-card")).to_have_attribute("data-job", job_id, timeout=LONG)
 
 
+def test_what_ended_since_the_last_look_is_counted_and_shown(lab, sidebar, page, shot):
+    before = submit(lab, "news-before")
+    with lab.client() as client:
+        while client.status(before).state != "complete":
+            page.wait_for_timeout(100)
+    shown = sidebar()
+    news = shown.locator(".cts-news")
+    expect(news).to_contain_text("ended since you last looked", timeout=LONG)
+    news.get_by_role("button", name="Seen").click()
+    expect(news).to_have_count(0)
+    expect(shown.locator(".cts-stream")).to_have_text("live", timeout=LONG)
+    submit(lab, "news", "fail", labels={"run": "news"})
+    expect(news).to_contain_text("1 ended since you last looked: 1 failed", timeout=LONG)
+    news.get_by_role("button", name="Show", exact=True).click()
+    expect(rows(shown)).to_have_count(1)
+    expect(row(shown, "run=news")).to_be_visible()
+    shot("sidebar-news", shown)
+    assert find_inaccessible(page, ".cts-sidebar") == []
+    news.get_by_role("button", name="Seen").click()
+    expect(news).to_have_count(0)
+    expect(row(shown, "run=news")).to_be_visible()
+    expect(shown.get_by_role("button", name="Filters")).to_be_visible()
+
+
 def test_search_filters_and_keys(lab, page, shot):
     failed = submit(lab, "for-search", "fail", labels={"run": "needle"})
     with lab.client() as client:
