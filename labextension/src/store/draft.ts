@@ -5,6 +5,7 @@ import { type Beginning, suggestFolder } from "../rules/folders";
 import {
   type CheckFacts,
   type Fault,
+  MAX_FILES,
   faultsOf,
   problemsOf,
   toChecked,
@@ -63,9 +64,6 @@ export interface DraftView {
   /** The service could not be reached; it is asked again. */
   readonly isOffline: boolean;
 }
-
-/** Files that are kept for after a reload; of more, none, unless they are being submitted. */
-export const MAX_SAVED = 1_000;
 
 export interface SavedForm {
   readonly draft: Draft;
@@ -200,7 +198,8 @@ export class DraftStore extends Observable<DraftView> {
     const { draft, sent } = this.view;
     const isSent = sent.phase === "sending" || sent.phase === "lost";
     return {
-      draft: isSent || draft.files.length <= MAX_SAVED ? draft : { ...draft, files: [], details: {} },
+      // Of more files than a job may have none are kept, which are not submitted either.
+      draft: isSent || draft.files.length <= MAX_FILES ? draft : { ...draft, files: [], details: {} },
       ...(this.request && { key: this.request.key }),
       ...(isSent && { isSent }),
       ...(sent.phase === "done" && { jobId: sent.jobId }),

@@ -2,7 +2,8 @@ import { afterEach, beforeEach, expect, it, vi } from "vitest";
 
 import { EMPTY_DRAFT, type Draft } from "../../src/rules/spec";
 import { ServiceError } from "../../src/service/errors";
-import { CHECK_MS, DraftStore, MAX_SAVED, REFRESH_MS, RETRY_MS, readSaved } from "../../src/store/draft";
+import { MAX_FILES } from "../../src/rules/problems";
+import { CHECK_MS, DraftStore, REFRESH_MS, RETRY_MS, readSaved } from "../../src/store/draft";
 import { preview } from "../jobs";
 import { offer } from "../service/catalogue";
 import { ScriptedService } from "../service/scripted";
@@ -182,8 +183,17 @@ it("is there again after a reload, as the same submission", async () => {
   expect(sent[0]).toEqual(sent[1]);
 });
 
-it("keeps no long list of files, and takes nothing that is not a form", async () => {
-  const files = Array.from({ length: MAX_SAVED + 1 }, (_, n) => `data/in/${n}`);
+it("keeps the files of a large job for after a reload, of any that may be submitted", async () => {
+  const files = Array.from({ length: MAX_FILES }, (_, n) => `data/in/${n}`);
+  const { saved } = await open({ ...GOOD, files });
+  const again = new DraftStore(service);
+  const kept = readSaved(JSON.parse(JSON.stringify(saved)));
+  if (kept) again.restore(kept);
+  expect(again.view.draft.files).toEqual(files);
+});
+
+it("keeps no longer list of files, and takes nothing that is not a form", async () => {
+  const files = Array.from({ length: MAX_FILES + 1 }, (_, n) => `data/in/${n}`);
   const store = await open({ ...GOOD, files });
   expect(store.saved.draft.files).toEqual([]);
   for (const odd of [null, 1, {}, { draft: { ...GOOD, files: "x" } }]) expect(readSaved(odd)).toBeNull();
@@ -315,7 +325,7 @@ it("reads the catalogue again for another job, and when a person comes back late
 });
 
 it("keeps a submission whole before it is sent, and is lost after a reload", async () => {
-  const files = Array.from({ length: MAX_SAVED + 1 }, (_, n) => `data/in/${n}`);
+  const files = Array.from({ length: MAX_FILES + 1 }, (_, n) => `data/in/${n}`);
   const store = await open({ ...GOOD, files });
   const kept: unknown[] = [];
   store.keep = () => {
