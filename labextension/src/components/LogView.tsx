@@ -243,7 +243,7 @@ function OneLog({ service, path, isLive, keys, arrive }: OneProps): ReactNode {
                 ↓
               </button>
               <span role="status" className="cts-faint">
-                {formatFound(place, found.length, tr)}
+                {formatFound(place, found.length, isWhole(state), tr)}
               </span>
             </>
           )}
@@ -324,18 +324,25 @@ function findRows(window: LogWindow, wanted: string): number[] {
   );
 }
 
-function formatFound(place: number, count: number, tr: Translator): string {
-  if (!count) return tr.__("No line");
-  const lines = tr._n("%2 line", "%2 lines", count, number(count));
-  return place < 0 ? lines : tr.__("%1 of %2", number(place + 1), lines);
+/** Whether all of the log is loaded that there is. */
+function isWhole({ window, size, isCut }: LogState): boolean {
+  return size === null ? !isCut : window.bytes.length >= size;
+}
+
+/** What was found, and that there may be more where only a part of the log is loaded. */
+function formatFound(place: number, count: number, isOfAll: boolean, tr: Translator): string {
+  const lines = count ? tr._n("%2 line", "%2 lines", count, number(count)) : tr.__("No line");
+  const found = place < 0 ? lines : tr.__("%1 of %2", number(place + 1), lines);
+  return isOfAll ? found : tr.__("%1 in the part that is loaded", found);
 }
 
 /** Which part of the log is loaded, or why there is none. */
 function formatPlace(
-  { window, size, phase, isCut, message }: LogState,
+  state: LogState,
   { isLive, canDownload }: { isLive: boolean; canDownload: boolean },
   tr: Translator,
 ): string {
+  const { window, size, phase, isCut, message } = state;
   if (message) return message;
   if (phase === "loading") return tr.__("Loading …");
   if (phase === "none") return isLive ? tr.__("Nothing was written yet") : tr.__("Nothing was written");
@@ -344,6 +351,6 @@ function formatPlace(
       ? tr.__("The end of a longer log; Download gives the whole")
       : tr.__("The end of a longer log");
   }
-  if (size === null || window.bytes.length >= size) return "";
+  if (size === null || isWhole(state)) return "";
   return tr.__("%1 to %2 of %3", formatSize(window.start), formatSize(endOf(window)), formatSize(size));
 }

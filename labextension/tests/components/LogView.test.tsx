@@ -132,6 +132,19 @@ it("shows a part of a long log, and goes to its beginning", async () => {
   await screen.findByText("444 kB to 700 kB of 700 kB");
 });
 
+it("says that it looks at no more than what is loaded of a long log", async () => {
+  const long = log("beginning\n" + "middle\n".repeat(100_000) + "end\n");
+  service.answers.set("jobs/a/log/0/stdout", long.answer);
+  render(<View />);
+  const finder = await screen.findByRole("searchbox");
+  fireEvent.change(finder, { target: { value: "beginning" } });
+  expect(await screen.findByText("No line in the part that is loaded")).toBeTruthy();
+  fireEvent.change(finder, { target: { value: "end" } });
+  expect(await screen.findByText("1 line in the part that is loaded")).toBeTruthy();
+  fireEvent.keyDown(finder, { key: "Enter" });
+  expect(screen.getByText("1 of 1 line in the part that is loaded")).toBeTruthy();
+});
+
 it.each([
   [true, "Nothing was written yet"],
   [false, "Nothing was written"],
