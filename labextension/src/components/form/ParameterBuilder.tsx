@@ -1,4 +1,4 @@
-import type { ReactNode } from "react";
+import { type ReactNode, useId } from "react";
 
 import type { InputFilesFormat, ManifestFileFormat } from "../../api/types";
 import { splitText } from "../../rules/args";
@@ -324,29 +324,46 @@ interface EnvironmentProps {
 /** The variables of a draft's containers. */
 export function Environment({ variables, onChange }: EnvironmentProps): ReactNode {
   const tr = useTranslator();
+  const noteId = useId();
   return (
-    <NamedLines
-      title={tr.__("Environment variables")}
-      added={tr.__("Variable")}
-      nameOf={(number) => tr.__("variable %1", number)}
-      lines={variables}
-      onChange={onChange}
-      make={(key) => ({ key, name: "", value: newValue("text") })}
-    >
-      {(variable, number, replace) => (
-        <VariableLine variable={variable} label={tr.__("Variable %1", number)} onChange={replace} />
+    <>
+      <NamedLines
+        title={tr.__("Environment variables")}
+        added={tr.__("Variable")}
+        nameOf={(number) => tr.__("variable %1", number)}
+        lines={variables}
+        onChange={onChange}
+        make={(key) => ({ key, name: "", value: newValue("text") })}
+      >
+        {(variable, number, replace) => (
+          <VariableLine
+            variable={variable}
+            label={tr.__("Variable %1", number)}
+            noteId={noteId}
+            onChange={replace}
+          />
+        )}
+      </NamedLines>
+      {variables.length > 0 && (
+        <p id={noteId} className="cts-faint">
+          {tr.__(
+            "Values are kept with the form, with the job and in the notebook of a panel: no place for passwords or tokens.",
+          )}
+        </p>
       )}
-    </NamedLines>
+    </>
   );
 }
 
 interface VariableLineProps {
   variable: Variable;
   label: string;
+  /** What says where values are kept. */
+  noteId: string;
   onChange: (variable: Variable) => void;
 }
 
-function VariableLine({ variable, label, onChange }: VariableLineProps): ReactNode {
+function VariableLine({ variable, label, noteId, onChange }: VariableLineProps): ReactNode {
   const tr = useTranslator();
   const { name, value } = variable;
   const { control, faults } = usePlace(["params", "environment", name]);
@@ -387,6 +404,7 @@ function VariableLine({ variable, label, onChange }: VariableLineProps): ReactNo
         {value.kind === "text" ? (
           <input
             aria-label={tr.__("%1: value", label)}
+            aria-describedby={noteId}
             value={value.text}
             spellCheck={false}
             autoComplete="off"

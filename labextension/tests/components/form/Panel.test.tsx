@@ -71,6 +71,10 @@ it("builds every kind of argument and variable", async () => {
   click("+ Variable");
   change("Variable 1: name", "THREADS");
   change("Variable 1: value", "8");
+  const described = screen.getByLabelText("Variable 1: value").getAttribute("aria-describedby") ?? "";
+  expect(document.getElementById(described)?.textContent).toMatch(
+    /^Values are kept with the form, with the job/,
+  );
   click("+ Variable");
   change("Variable 2: name", "NUMBER");
   change("Variable 2: kind of value", "number");
