@@ -26,6 +26,7 @@ import { JobActions } from "./JobActions";
 import type { LogTarget } from "./LogView";
 import { ProgressLine } from "./ProgressLine";
 import { Section, setSection } from "./Section";
+import { SignIn } from "./SignIn";
 import { StateMark } from "./StateMark";
 import { StreamLine } from "./StreamLine";
 import { Timeline } from "./Timeline";
@@ -323,8 +324,15 @@ function formatUsed(job: JobPreview, tr: Translator): string {
 }
 
 /** Why a card shows what was saved instead of the job as it is now. */
-export function explainSaved(error: ServiceError, tr: Translator): string {
-  if (error.isSignedOut) return tr.__("Not live: you are signed out of Jupyter. Reload the page to sign in.");
+export function WhySaved({ error }: { error: ServiceError }): ReactNode {
+  const tr = useTranslator();
+  if (error.isSignedOut) {
+    return (
+      <>
+        {tr.__("Not live: you are signed out of Jupyter.")} <SignIn />
+      </>
+    );
+  }
   if (error.isUnknown) {
     return tr.__("Not live: this Jupyter server's CTS does not know the job. This is what was saved.");
   }

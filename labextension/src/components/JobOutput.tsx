@@ -2,7 +2,7 @@ import { type ReactNode, useEffect, useState } from "react";
 
 import { asServiceError } from "../service/errors";
 import type { JobStore, JobView } from "../store/jobs";
-import { JobCard, explainSaved } from "./JobCard";
+import { JobCard, WhySaved } from "./JobCard";
 import { useJob, useTranslator } from "./context";
 
 interface Props {
@@ -51,14 +51,13 @@ function useIsHere(store: JobStore, instance: string | undefined): boolean | nul
 }
 
 function Here(props: Omit<Props, "instance">): ReactNode {
-  const tr = useTranslator();
   const { job, error } = useJob(props.store, props.id);
   return (
     <>
       <JobCard key={props.id} {...props} />
       {!job && error && (
         <p className="cts-note" role="status">
-          {explainSaved(error, tr)}
+          <WhySaved error={error} />
         </p>
       )}
     </>

@@ -1,7 +1,8 @@
 import type { ReactNode } from "react";
 
+import type { ServiceError } from "../service/errors";
 import type { JobStore } from "../store/jobs";
-import { JobCard, explainSaved } from "./JobCard";
+import { JobCard, WhySaved } from "./JobCard";
 import { useJob, useTranslator } from "./context";
 
 interface Props {
@@ -21,17 +22,15 @@ export function JobView({ store, id, service, open, newJob }: Props): ReactNode 
       <JobCard key={id} store={store} id={id} service={service} size="wide" open={open} newJob={newJob} />
       {!job && (
         <p className="cts-empty" role="status">
-          {error ? explainGone(error, tr) : tr.__("Loading …")}
+          {error ? <WhyGone error={error} /> : tr.__("Loading …")}
         </p>
       )}
     </div>
   );
 }
 
-function explainGone(
-  error: Parameters<typeof explainSaved>[0],
-  tr: Parameters<typeof explainSaved>[1],
-): string {
+function WhyGone({ error }: { error: ServiceError }): ReactNode {
+  const tr = useTranslator();
   if (error.isUnknown) return tr.__("The service does not know this job. It may be on another service.");
-  return explainSaved(error, tr);
+  return <WhySaved error={error} />;
 }

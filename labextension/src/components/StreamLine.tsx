@@ -3,6 +3,7 @@ import type { ReactNode } from "react";
 import { formatTime, sentence } from "../rules/words";
 import type { Translator } from "../rules/translator";
 import type { StreamStatus } from "../service/stream";
+import { SignIn } from "./SignIn";
 import { useTranslator } from "./context";
 
 /** Whether what is shown is kept up to date, and if not, why. */
@@ -17,7 +18,7 @@ export function formatStatus({ state, reason, since }: StreamStatus, tr: Transla
     case "offline":
       return tr.__("Offline since %1. %2 Trying again.", formatTime(since), sentence(reason));
     case "signed-out":
-      return tr.__("Not live: you are signed out of Jupyter. Reload the page to sign in.");
+      return tr.__("Not live: you are signed out of Jupyter.");
     case "absent":
       return tr.__("This Jupyter server has no CTS.");
   }
@@ -52,6 +53,12 @@ export function StreamLine({ status, isShort = false }: Props): ReactNode {
   return (
     <div className="cts-stream" data-stream={status.state} title={isShort ? text : undefined}>
       {isShort ? formatBriefly(status, tr) : text}
+      {!isShort && status.state === "signed-out" && (
+        <>
+          {" "}
+          <SignIn />
+        </>
+      )}
     </div>
   );
 }
