@@ -24,7 +24,7 @@ MAX_EVENTS = 1000
 """The number of unacknowledged events that ``stuck`` lists at most."""
 _OWNER = "cts-command"
 """The holder of the lease with which ``why`` tests whether a server holds one."""
-STOP_SECONDS = 20.0
+STOP_SECONDS = 60.0
 """How long a site may take to stop a job's containers."""
 DESCRIBE_SECONDS = 10.0
 """How long a site may take to describe itself."""

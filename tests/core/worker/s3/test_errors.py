@@ -10,7 +10,7 @@ from cts_core.worker.s3.errors import ObjectRefusedError, S3Error, to_error
 
 def _error(status: int, code: str = "", message: str = "") -> Exception:
     text = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
-    return to_error(ResponseError(status, text, "Sun, 29 Nov 2020 12:00:00 GMT"), "data/a")
+    return to_error(ResponseError(status, text, "Sun, 29 Nov 2020 12:00:00 GMT"), "data/a", "GET")
 
 
 @pytest.mark.parametrize(
