@@ -8,10 +8,10 @@ from __future__ import annotations
 import posixpath
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from pydantic import ByteSize
 
@@ -35,6 +35,7 @@ MAX_INPUTS = 20
 """The input files that one reason names."""
 TAIL_BYTES, TAIL_LINES = 2_000, 20
 """The part of a log that is shown: at most this much of its end."""
+_Amount = TypeVar("_Amount", int, timedelta)
 _FACTOR = 2
 """How many times as much runtime is tried next, and memory of what was asked for or used."""
 _FACTOR_AGAIN = 4
@@ -314,9 +315,7 @@ def _more_memory(job: JobFacts) -> tuple[str, Resubmission | None]:
         )
     # What was measured of a container that was stopped is less than it needs.
     used = job.memory_used or 0
-    factor, before = _FACTOR, ""
-    if (lacked := job.lacked_before.memory) is not None and lacked < job.memory:
-        factor, before = _FACTOR_AGAIN, _tried_before(format_size(lacked))
+    factor, before = _next_try(job.lacked_before.memory, job.memory, format_size)
     memory = min(_round_up(factor * max(job.memory, used)), most, MAX_MEMORY)
     return (
         f"It asked for {format_size(job.memory)} of memory{before}: ask for more, such as {format_size(memory)}.",
@@ -324,8 +323,17 @@ def _more_memory(job: JobFacts) -> tuple[str, Resubmission | None]:
     )
 
 
-def _tried_before(lacked: str) -> str:
-    return f", and the job that it resubmits had failed with {lacked}"
+def _next_try(
+    lacked: _Amount | None, asked: _Amount, format_: Callable[[_Amount], str]
+) -> tuple[int, str]:
+    """Return how many times as much is tried next, and what is said of less of it that the job before had failed with."""
+    if lacked is None or lacked >= asked:
+        return _FACTOR, ""
+    return _FACTOR_AGAIN, f", and the job that it resubmits had failed with {format_(lacked)}"
+
+
+def _format_runtime(runtime: timedelta) -> str:
+    return format_seconds(runtime.total_seconds())
 
 
 def _round_up(size: int) -> int:
@@ -342,18 +350,16 @@ def _longer_runtime(job: JobFacts, containers: int) -> tuple[str, Resubmission |
     if job.runtime >= most:
         return (
             (
-                f"A job like it may not ask for a longer runtime than the {format_seconds(job.runtime.total_seconds())} that it "
+                f"A job like it may not ask for a longer runtime than the {_format_runtime(job.runtime)} that it "
                 "had: submit it with more containers, so that each has fewer files."
             ),
             None,
         )
-    factor, before = _FACTOR, ""
-    if (lacked := job.lacked_before.runtime) is not None and lacked < job.runtime:
-        factor, before = _FACTOR_AGAIN, _tried_before(format_seconds(lacked.total_seconds()))
+    factor, before = _next_try(job.lacked_before.runtime, job.runtime, _format_runtime)
     runtime = min(factor * job.runtime, most)
     return (
         (
-            f"It asked for a runtime of {format_seconds(job.runtime.total_seconds())}{before}: ask for more, such as "
+            f"It asked for a runtime of {_format_runtime(job.runtime)}{before}: ask for more, such as "
             f"{format_seconds(runtime.total_seconds())}."
         ),
         Resubmission(runtime=runtime),
