@@ -31,7 +31,7 @@ from tests.services.together import started_stack
 
 TIMEOUT_SECONDS = 60
 CPUS = 4
-"""Memory of the pool's node."""
+"""Of the pool's node."""
 OFTEN, MOSTLY = 0.5, 0.9
 """The probability that a parameter, or a field of a list's item, has a value that exists in the service."""
 KNOWN = {
