@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import re
@@ -29,6 +28,7 @@ from cts_core.config.sections import LimitsSettings
 from cts_core.config.settings import Preset, Settings
 from cts_core.errors import ConfigError, CTSError
 from cts_core.log_context import format_as_json, handled_level
+from cts_jupyter.server.garbage import GarbageCollection
 
 if TYPE_CHECKING:
     from tornado.web import RequestHandler
@@ -79,7 +79,7 @@ class CTSExtension(ExtensionApp):
     _server_file: Path | None = None
     _kernel_socket: KernelSocket | None = None
     _activity: asyncio.Task[None] | None = None
-    _has_frozen = False
+    _garbage: GarbageCollection | None = None
     _switch_interval = 0.0
 
     def load_overrides(self) -> dict[str, Any]:
@@ -206,7 +206,8 @@ class CTSExtension(ExtensionApp):
             core = Engine.from_settings(settings, identity)
         await core.start()
         self._core = core
-        self._freeze_objects()
+        self._garbage = GarbageCollection()
+        self._garbage.start()
         self._switch_interval = sys.getswitchinterval()
         sys.setswitchinterval(min(SWITCH_SECONDS, self._switch_interval))
         lifecycle.start(core)
@@ -229,17 +230,6 @@ class CTSExtension(ExtensionApp):
             )
         else:
             self.log.info("CTS serves the users of %s below %s", settings.kbase.auth_url, path)
-
-    def _freeze_objects(self) -> None:
-        """Exempt the objects that exist now from garbage collection, because they live as long as the server.
-
-        Each full collection would visit them all, and holds the event loop meanwhile. Do nothing in a process that
-        has frozen objects itself.
-        """
-        self._has_frozen = not gc.get_freeze_count()
-        if self._has_frozen:
-            gc.collect()
-            gc.freeze()
 
     def _open_to_kernels(
         self, serverapp: ServerApp, settings: Settings, service: str | None = None
@@ -303,8 +293,8 @@ class CTSExtension(ExtensionApp):
             core, self._core = self._core, None
             await core.stop()
             sys.setswitchinterval(self._switch_interval)
-            if self._has_frozen:
-                gc.unfreeze()
+            if self._garbage is not None:
+                await self._garbage.stop()
 
 
 def _identity(settings: Settings, serverapp: ServerApp, token: str) -> Identity:
