@@ -34,7 +34,7 @@ def settings(auth: KBaseAuth, **changes: object) -> KBaseSettings:
 
 @pytest.fixture
 async def identity(kbase_auth: KBaseAuth) -> AsyncIterator[KBaseIdentity]:
-    identity = KBaseIdentity(settings(kbase_auth, timeout_s=5))
+    identity = KBaseIdentity(settings(kbase_auth))
     yield identity
     await identity.close()
 
@@ -206,7 +206,7 @@ async def test_cache_is_bounded_and_evicts_least_recently_used(
     kbase_auth: KBaseAuth, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kbase, "MAX_CACHED", 2)
-    identity = KBaseIdentity(settings(kbase_auth, timeout_s=5))
+    identity = KBaseIdentity(settings(kbase_auth))
     tokens = [kbase_auth.add("ana") for _ in range(3)]
     for token in (tokens[0], tokens[1], tokens[0], tokens[2]):
         await identify(identity, token)

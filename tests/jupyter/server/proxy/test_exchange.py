@@ -47,6 +47,13 @@ async def upstream() -> AsyncIterator[FakeUpstream]:
 @pytest.fixture
 async def server(isolated: Path, upstream: FakeUpstream) -> AsyncIterator[ServerHarness]:
     (isolated / "session").write_text("token")
+    async with running_proxy(isolated, upstream.url) as running:
+        yield running
+
+
+@pytest.fixture
+async def impatient(isolated: Path, upstream: FakeUpstream) -> AsyncIterator[ServerHarness]:
+    (isolated / "session").write_text("token")
     async with running_proxy(isolated, upstream.url, timeout_s=0.5) as running:
         yield running
 
@@ -289,19 +296,21 @@ async def test_streams_end_with_the_server(isolated: Path, upstream: FakeUpstrea
 
 
 @pytest.mark.slow
-async def test_proxy_waits_for_long_work(server: ServerHarness, upstream: FakeUpstream) -> None:
+async def test_proxy_waits_for_long_work(impatient: ServerHarness, upstream: FakeUpstream) -> None:
     async def respond(received: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
         # Three times is it asked whether it is still there.
         await until(lambda: upstream.root_requests >= 4)
         writer.write(http_response(b'{"done": 1}'))
 
     upstream.respond = respond
-    assert (await request_as_kernel(server, "POST", "/files/verify", json={})).json() == {"done": 1}
+    assert (await request_as_kernel(impatient, "POST", "/files/verify", json={})).json() == {
+        "done": 1
+    }
 
 
 @pytest.mark.slow
 async def test_silent_request_is_aborted_when_the_root_does_not_respond(
-    server: ServerHarness, upstream: FakeUpstream
+    impatient: ServerHarness, upstream: FakeUpstream
 ) -> None:
     left = asyncio.Event()
     root_response, no_root_response = upstream.root_response, b""
@@ -312,21 +321,21 @@ async def test_silent_request_is_aborted_when_the_root_does_not_respond(
         left.set()
 
     upstream.respond = respond
-    response = await request_as_kernel(server, "GET", "/jobs")
+    response = await request_as_kernel(impatient, "GET", "/jobs")
     assert response.status_code == 503
     assert "silence for more than 0.5 seconds" in error_message(response)
     await left.wait()
     # Nothing is sent to it before it has said again what it is.
     upstream.respond = None
-    response = await request_as_kernel(server, "GET", "/jobs")
+    response = await request_as_kernel(impatient, "GET", "/jobs")
     assert "no answer within 0.5 seconds" in error_message(response)
     assert len(upstream.requests) == 1
     upstream.root_response = root_response
-    assert (await request_as_kernel(server, "GET", "/jobs")).status_code == 200
+    assert (await request_as_kernel(impatient, "GET", "/jobs")).status_code == 200
 
 
 async def test_silent_stream_breaks_when_the_upstream_is_gone(
-    server: ServerHarness, upstream: FakeUpstream
+    impatient: ServerHarness, upstream: FakeUpstream
 ) -> None:
     async def respond(received: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
         writer.write(EVENTS)
@@ -334,8 +343,10 @@ async def test_silent_stream_breaks_when_the_upstream_is_gone(
         await received.reader.read()
 
     upstream.respond = respond
-    headers = {"Authorization": f"Bearer {server.kernel_token}"}
-    async with server.http.stream("GET", f"{server.root}/events", headers=headers) as response:
+    headers = {"Authorization": f"Bearer {impatient.kernel_token}"}
+    async with impatient.http.stream(
+        "GET", f"{impatient.root}/events", headers=headers
+    ) as response:
         assert response.status_code == 200
         with pytest.raises(httpx.RemoteProtocolError):
             await response.aread()
