@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
-from pydantic_core import to_json
-
+from cts_core.json_pieces import pieces_of_json
 from cts_core.model.event import JobEvent
 from cts_core.model.image import JobImage
 from cts_core.model.job import STORED, JobInputPreview, S3File, S3FileWithDataID
@@ -124,7 +123,7 @@ def job_columns(job: JobRecord) -> dict[str, Any]:
 
 def serialize_files(files: list[str] | list[S3FileWithDataID] | list[S3File]) -> str:
     """Return input files or outputs as they are stored."""
-    return to_json(files, exclude_none=True).decode()
+    return b"".join(pieces_of_json(files, nulls=False)).decode()
 
 
 @functools.lru_cache(PARSED)

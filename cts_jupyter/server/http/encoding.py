@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import gzip
 import json
 import re
-from collections.abc import Collection, Iterator, Sequence
-from typing import Any, get_args, get_origin
+from collections.abc import Collection
+from typing import Any
 
 from pydantic import BaseModel
-from pydantic_core import to_json
+
+from cts_core.json_pieces import pieces_of_json
 
 _GZIP_MIN = 1024
 """Bytes below which compression does not pay."""
@@ -18,8 +18,6 @@ _GZIP_LEVEL = 5
 _QUICK_VALUES = 300
 _QUICK_TEXT = 100
 """Characters of a text that count as a value."""
-_CHUNK = 200
-"""Items of a long list that one call writes."""
 _NO_WEIGHT = re.compile(r"q=0(\.0{0,3})?")
 
 
@@ -56,64 +54,6 @@ def encode_json(
     if may_compress and len(body) >= _GZIP_MIN:
         return gzip.compress(body, _GZIP_LEVEL), True
     return body, False
-
-
-def pieces_of_json(value: object, *, nulls: bool) -> Iterator[bytes]:
-    """Yield in pieces what ``model_dump_json`` returns: one long call into C would hold the event loop from any thread.
-
-    A piece has at most ``_CHUNK`` items of a long list; the lists in those are taken to be short.
-    """
-    if not _is_long(value):
-        yield to_json(value, exclude_none=not nulls)
-    elif isinstance(value, BaseModel):
-        opening = b"{"
-        for name, field in value:
-            if nulls or field is not None:
-                yield opening + to_json(name) + b":"
-                yield from pieces_of_json(field, nulls=nulls)
-                opening = b","
-        yield b"}"
-    elif isinstance(value, list):
-        opening = b"["
-        # Items of a short list may be long themselves.
-        size = _CHUNK if len(value) > _CHUNK else 1
-        for start in range(0, len(value), size):
-            yield opening
-            if size == 1:
-                yield from pieces_of_json(value[start], nulls=nulls)
-            else:
-                yield to_json(value[start : start + size], exclude_none=not nulls)[1:-1]
-            opening = b","
-        yield b"]"
-
-
-def _is_long(value: Any) -> bool:  # noqa: ANN401 - any part of an answer
-    """Return whether there is a long list in a value."""
-    if type(value) is list:
-        if len(value) > _CHUNK:
-            return True
-        # All items are of one type.
-        return bool(value) and bool(_lists_in(value[0])) and any(map(_is_long, value))
-    return any(_is_long(value.__dict__[name]) for name in _lists_in(value))
-
-
-def _lists_in(value: Any) -> Sequence[str]:  # noqa: ANN401 - any part of an answer
-    kind: type[BaseModel] = type(value)
-    return _fields_with_lists(kind)
-
-
-@functools.cache
-def _fields_with_lists(kind: type[Any]) -> Sequence[str]:
-    if not issubclass(kind, BaseModel):
-        return ()
-    return [name for name, field in kind.model_fields.items() if _may_be_long(field.annotation)]
-
-
-def _may_be_long(annotation: Any) -> bool:  # noqa: ANN401 - as those of pydantic
-    """Return whether a value of this type may be a list, or a model with one in it."""
-    if isinstance(annotation, type) and _fields_with_lists(annotation):
-        return True
-    return get_origin(annotation) is list or any(map(_may_be_long, get_args(annotation)))
 
 
 def accepts_gzip(accept_encoding: str) -> bool:
