@@ -13,6 +13,7 @@ import { Reasons } from "../store/reasons";
 import { FilterMenu } from "./FilterMenu";
 import { JobCard } from "./JobCard";
 import { JobListBox } from "./JobListBox";
+import { SignIn } from "./SignIn";
 import { SiteLoads } from "./SiteLoads";
 import { StreamLine, formatStatus } from "./StreamLine";
 import { copyText } from "./clipboard";
@@ -213,7 +214,7 @@ export function JobsSidebar({
       </p>
       {view.error && view.jobs.length > 0 && status.state === "live" && (
         <p className="cts-banner" role="alert">
-          {explainMissing(view.error, tr)}
+          <WhyMissing error={view.error} />
         </p>
       )}
       <News list={list} view={view} goOn={toList} />
@@ -231,7 +232,7 @@ export function JobsSidebar({
         <Loading />
       ) : view.error ? (
         <p className="cts-empty" role="alert">
-          {explainMissing(view.error, tr)}
+          <WhyMissing error={view.error} />
         </p>
       ) : isFiltered ? (
         <div className="cts-empty">
@@ -295,10 +296,20 @@ function useAdmin(store: JobStore): string | null {
 }
 
 /** Why there is no list. */
-export function explainMissing(error: ServiceError, tr: Translator): string {
-  if (error.isSignedOut) return tr.__("Your Jupyter session has ended. Reload the page to sign in again.");
+function WhyMissing({ error }: { error: ServiceError }): ReactNode {
+  const tr = useTranslator();
+  if (error.isSignedOut) return <SignedOut />;
   if (error.status === 404) return tr.__("This Jupyter server has no CTS.");
   return sentence(error.message);
+}
+
+function SignedOut(): ReactNode {
+  const tr = useTranslator();
+  return (
+    <>
+      {tr.__("Your Jupyter session has ended.")} <SignIn />
+    </>
+  );
 }
 
 function Loading(): ReactNode {
@@ -386,9 +397,11 @@ function Away({ status, tryNow }: AwayProps): ReactNode {
   return (
     <div className="cts-banner" role="status">
       <span>
-        {status.state === "signed-out"
-          ? tr.__("Your Jupyter session has ended. Reload the page to sign in again.")
-          : tr.__("%1 What you see is from %2.", sentence(status.reason), since)}
+        {status.state === "signed-out" ? (
+          <SignedOut />
+        ) : (
+          tr.__("%1 What you see is from %2.", sentence(status.reason), since)
+        )}
       </span>
       {status.state === "offline" && (
         <button type="button" onClick={tryNow}>

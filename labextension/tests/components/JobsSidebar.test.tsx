@@ -130,11 +130,21 @@ it("says where the list ends though there are more jobs", async () => {
 it.each([
   [new ServiceError(404, "Not found"), "This Jupyter server has no CTS."],
   [new ServiceError(503, "CTS did not start: no disk"), "CTS did not start: no disk."],
-  [new ServiceError(401, "Log in"), "Your Jupyter session has ended. Reload the page to sign in again."],
+  [new ServiceError(401, "Log in"), "Your Jupyter session has ended. Sign in again"],
 ])("says why there is no list: %s", async (error, text) => {
   service.answers.set("jobs", error);
   show();
   expect((await screen.findByRole("alert")).textContent).toBe(text);
+});
+
+it("keeps its rows for who is signed out, and the page, too: it links to another tab", async () => {
+  service.answers.set("jobs", { jobs: [preview({ id: "a" })] });
+  service.refusal = new ServiceError(401, "Log in");
+  show();
+  await rows();
+  const link = await screen.findByRole<HTMLAnchorElement>("link", { name: "Sign in again" });
+  expect([link.href, link.target]).toEqual([location.href, "_blank"]);
+  expect(screen.getByText("signed out")).toBeTruthy();
 });
 
 it("keeps its rows while the service is away, says so, and tries now", async () => {
