@@ -7,7 +7,6 @@ import { ReactWidget } from "@jupyterlab/ui-components";
 import type { ReadonlyPartialJSONObject } from "@lumino/coreutils";
 
 import { TranslatorContext } from "../components/context";
-import { EMPTY_DRAFT } from "../rules/spec";
 import { shortId } from "../rules/words";
 import { asServiceError } from "../service/errors";
 import { newKey } from "../service/key";
@@ -72,7 +71,7 @@ export const form: JupyterFrontEndPlugin<void> = {
         },
       },
       execute: async ({ from, saved, key }) => {
-        const draft = new DraftStore(cts.store.service, EMPTY_DRAFT, tr);
+        const draft = new DraftStore(cts.store.service);
         const kept = readSaved(saved);
         if (kept) draft.restore(kept);
         const widget = new FormWidget(cts, draft, typeof key === "string" ? key : newKey());

@@ -6,7 +6,7 @@ import { IRenderMimeRegistry } from "@jupyterlab/rendermime";
 import { ServerConnection } from "@jupyterlab/services";
 import { ITranslator, nullTranslator } from "@jupyterlab/translation";
 
-import { ServerService } from "../service/server";
+import { type Fetch, ServerService } from "../service/server";
 import { EventStream } from "../service/stream";
 import { JobStore } from "../store/jobs";
 import { commands } from "./commands";
@@ -33,8 +33,9 @@ const service: JupyterFrontEndPlugin<ICTS> = {
   activate: (app: JupyterFrontEnd, translator: ITranslator | null): ICTS => {
     const settings = app.serviceManager.serverSettings;
     const root = new URL(URLExt.join(settings.baseUrl, "cts/"), location.href).href;
-    const server = new ServerService(root, (url, init) => ServerConnection.makeRequest(url, init, settings));
     const tr = (translator ?? nullTranslator).load(TEXTS);
+    const send: Fetch = (url, init) => ServerConnection.makeRequest(url, init, settings);
+    const server = new ServerService(root, send, tr);
     return {
       tr,
       name: tr.__("this Jupyter server"),

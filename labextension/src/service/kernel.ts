@@ -1,6 +1,7 @@
 // A CTS that the page does not reach, asked through the kernel: where there is no Jupyter server in reach, or another one.
 
 import type { ErrorDetail } from "../api/types";
+import type { Translator } from "../rules/translator";
 import { Description } from "./description";
 import { ServiceError } from "./errors";
 import { readFirst, readLast } from "./body";
@@ -42,8 +43,6 @@ interface Waiting {
 
 /** A kernel says at once that a request has come, unless it runs a cell or is gone. */
 export const TAKEN_MS = 20_000;
-const NOT_TAKEN = "The kernel is busy or gone: try again when its cells have ended, or start it anew";
-const CLOSED = "It was closed before the answer came";
 
 let count = 0;
 
@@ -57,6 +56,7 @@ export class KernelService implements IService {
   constructor(
     readonly root: string,
     private readonly channel: Channel,
+    readonly tr: Translator,
   ) {
     channel.on("msg:custom", this.hear);
   }
@@ -64,7 +64,8 @@ export class KernelService implements IService {
   /** Hears no more of the kernel: what has no answer yet was lost. */
   close(): void {
     this.channel.off("msg:custom", this.hear);
-    for (const { failed } of [...this.waiting.values()]) failed(new ServiceError(0, CLOSED));
+    const error = new ServiceError(0, this.tr.__("It was closed before the answer came"));
+    for (const { failed } of [...this.waiting.values()]) failed(error);
   }
 
   /** No link leads through a kernel. */
@@ -156,7 +157,10 @@ export class KernelService implements IService {
       const timer = setTimeout(() => {
         end();
         this.channel.send({ cts: "stop", id });
-        reject(new ServiceError(0, NOT_TAKEN));
+        const busy = this.tr.__(
+          "The kernel is busy or gone: try again when its cells have ended, or start it anew",
+        );
+        reject(new ServiceError(0, busy));
       }, TAKEN_MS);
       if (signal?.aborted) {
         abort();

@@ -1,5 +1,7 @@
 // What stores and components ask of a CTS service, however the page reaches it.
 
+import type { Translator } from "../rules/translator";
+
 export type Query = Readonly<Record<string, string | number | boolean | readonly string[] | undefined>>;
 
 /** How much of a body is read at most, and which end of a longer one is kept. */
@@ -19,6 +21,8 @@ export interface Bytes {
 
 /** Everything that sends a request rejects with ServiceError. */
 export interface IService {
+  /** For what keeps a request from an answer; what the service itself says stays as it is. */
+  readonly tr: Translator;
   /** Tells the services of a page apart. */
   readonly root: string;
   /** How far the service's clock is ahead of the browser's, in ms. */

@@ -1,6 +1,7 @@
 // The CTS of this page's Jupyter server, asked by HTTP.
 
 import type { ErrorEnvelope } from "../api/types";
+import type { Translator } from "../rules/translator";
 import { ServiceError, isAbort } from "./errors";
 import { readFirst, readLast } from "./body";
 import { Description } from "./description";
@@ -21,57 +22,37 @@ export const ANSWER_MS = 60_000;
 export const CHANGE_MS = 300_000;
 /** A difference of clocks that is no more than the time of an answer, in ms. */
 const SAME_CLOCK_MS = 2_000;
-const NOT_RUNNING = "The Jupyter server is not running, or you are signed out: open it in another tab";
-const NO_ANSWER = "No answer came for so long that the connection seems to be lost";
-/** What an answer that is not the service's says of a proxy in front of it, by its status. */
-const OF_PROXIES: Readonly<Record<number, string>> = {
-  413: "It refused the request as too large: ask whoever runs it to allow larger ones",
-  502: "It does not reach the service, or was cut off from it: try again later",
-  503: "There is no service behind it now: try again later",
-  504: "It gave up waiting for the service, which may still be at work: look whether what you asked for was done",
-};
 
-async function failure(response: Response): Promise<ServiceError> {
-  const fallback = `The service answered ${response.status}`;
+/** What an answer that is not the service's says of a proxy in front of it; empty for any other status. */
+function explainProxy(status: number, tr: Translator): string {
+  switch (status) {
+    case 413:
+      return tr.__("It refused the request as too large: ask whoever runs it to allow larger ones");
+    case 502:
+      return tr.__("It does not reach the service, or was cut off from it: try again later");
+    case 503:
+      return tr.__("There is no service behind it now: try again later");
+    case 504:
+      return tr.__(
+        "It gave up waiting for the service, which may still be at work: look whether what you asked for was done",
+      );
+    default:
+      return "";
+  }
+}
+
+async function failure(response: Response, tr: Translator): Promise<ServiceError> {
+  const { status } = response;
+  const fallback = tr.__("The service answered %1", status);
   try {
     const { error } = (await response.json()) as Partial<ErrorEnvelope>;
-    return new ServiceError(response.status, error?.message ?? fallback, error?.appcode, error);
+    return new ServiceError(status, error?.message ?? fallback, error?.appcode, error);
   } catch {
-    const ofProxy = OF_PROXIES[response.status];
+    const ofProxy = explainProxy(status, tr);
     return new ServiceError(
-      response.status,
-      ofProxy === undefined ? fallback : `A proxy before the service answered ${response.status}. ${ofProxy}`,
+      status,
+      ofProxy ? tr.__("A proxy before the service answered %1. %2", status, ofProxy) : fallback,
     );
-  }
-}
-
-/** Reads a body that may be cut, or not be the service's; rejects with ServiceError, or with AbortError. */
-async function readWhole<T>(read: () => Promise<T>, signal?: AbortSignal): Promise<T> {
-  try {
-    return await read();
-  } catch (error) {
-    if (signal?.aborted || isAbort(error)) throw new DOMException("", "AbortError");
-    throw new ServiceError(502, "The answer was cut off, or is not the service's");
-  }
-}
-
-/** Ends what takes longer than so many milliseconds, as if no server had answered. */
-async function within<T>(
-  ms: number,
-  task: (signal: AbortSignal) => Promise<T>,
-  signal?: AbortSignal,
-): Promise<T> {
-  const limit = new AbortController();
-  const timer = setTimeout(() => {
-    limit.abort();
-  }, ms);
-  try {
-    return await task(signal ? AbortSignal.any([signal, limit.signal]) : limit.signal);
-  } catch (error) {
-    if (limit.signal.aborted && !signal?.aborted) throw new ServiceError(0, NO_ANSWER);
-    throw error;
-  } finally {
-    clearTimeout(timer);
   }
 }
 
@@ -106,6 +87,7 @@ export class ServerService implements IService {
   constructor(
     readonly root: string,
     private readonly fetch: Fetch,
+    readonly tr: Translator,
   ) {}
 
   url(path: string, query: Query = {}): string {
@@ -121,11 +103,11 @@ export class ServerService implements IService {
 
   get<T>(path: string, query?: Query, signal?: AbortSignal): Promise<T> {
     return this.requests.run(() =>
-      within(
+      this.within(
         ANSWER_MS,
         async (either) => {
           const response = await this.send(this.url(path, query), { signal: either });
-          return readWhole(() => response.json() as Promise<T>, either);
+          return this.readWhole(() => response.json() as Promise<T>, either);
         },
         signal,
       ),
@@ -157,12 +139,12 @@ export class ServerService implements IService {
     const wait = Number(query["wait"] ?? 0);
     const places = wait ? this.waits : this.requests;
     return places.run(() =>
-      within(
+      this.within(
         ANSWER_MS + wait * 1000,
         async (either) => {
           const response = await this.send(this.url(path, query), { signal: either });
           const read = keep === "first" ? readFirst : readLast;
-          const body = await readWhole(() => read(bodyOf(response), limit), either);
+          const body = await this.readWhole(() => read(bodyOf(response), limit), either);
           return { ...body, header: (name: string) => response.headers.get(name) };
         },
         signal,
@@ -181,11 +163,44 @@ export class ServerService implements IService {
 
   private change<T>(path: string, init: RequestInit, read: (response: Response) => Promise<T>): Promise<T> {
     return this.changes.run(() =>
-      within(CHANGE_MS, async (signal) => {
+      this.within(CHANGE_MS, async (signal) => {
         const response = await this.send(this.url(path), { ...init, signal });
-        return readWhole(() => read(response), signal);
+        return this.readWhole(() => read(response), signal);
       }),
     );
+  }
+
+  /** Reads a body that may be cut, or not be the service's; rejects with ServiceError, or with AbortError. */
+  private async readWhole<T>(read: () => Promise<T>, signal: AbortSignal): Promise<T> {
+    try {
+      return await read();
+    } catch (error) {
+      if (signal.aborted || isAbort(error)) throw new DOMException("", "AbortError");
+      throw new ServiceError(502, this.tr.__("The answer was cut off, or is not the service's"));
+    }
+  }
+
+  /** Ends what takes longer than so many milliseconds, as if no server had answered. */
+  private async within<T>(
+    ms: number,
+    task: (signal: AbortSignal) => Promise<T>,
+    signal?: AbortSignal,
+  ): Promise<T> {
+    const limit = new AbortController();
+    const timer = setTimeout(() => {
+      limit.abort();
+    }, ms);
+    try {
+      return await task(signal ? AbortSignal.any([signal, limit.signal]) : limit.signal);
+    } catch (error) {
+      if (!limit.signal.aborted || signal?.aborted) throw error;
+      throw new ServiceError(
+        0,
+        this.tr.__("No answer came for so long that the connection seems to be lost"),
+      );
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   private async send(url: string, init: RequestInit): Promise<Response> {
@@ -194,15 +209,18 @@ export class ServerService implements IService {
       response = await this.fetch(url, { cache: "no-cache", ...init });
     } catch (error) {
       if (init.signal?.aborted || isAbort(error)) throw new DOMException("", "AbortError");
-      throw new ServiceError(0, "The Jupyter server cannot be reached");
+      throw new ServiceError(0, this.tr.__("The Jupyter server cannot be reached"));
     }
     if (response.redirected && !response.url.startsWith(this.root.slice(0, -1))) {
       // What is before the Jupyter server answers in its place: a hub, or a page to sign in.
-      throw new ServiceError(0, NOT_RUNNING);
+      throw new ServiceError(
+        0,
+        this.tr.__("The Jupyter server is not running, or you are signed out: open it in another tab"),
+      );
     }
     const ahead = Date.parse(response.headers.get("date") ?? "") - Date.now();
     if (!Number.isNaN(ahead)) this.clockOffset = Math.abs(ahead) < SAME_CLOCK_MS ? 0 : ahead;
-    if (!response.ok) throw await failure(response);
+    if (!response.ok) throw await failure(response, this.tr);
     return response;
   }
 }

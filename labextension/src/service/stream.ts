@@ -236,8 +236,9 @@ export class EventStream {
       // The connection broke: it is opened anew like one that ended.
     }
     if (!signal.aborted) {
+      const { tr } = this.service;
       const wasSilent = Date.now() - this.heard >= SILENT_MS;
-      this.setStatus("connecting", wasSilent ? "Nothing came from the service for 40 seconds." : "");
+      this.setStatus("connecting", wasSilent ? tr.__("Nothing came from the service for 40 seconds.") : "");
     }
     return true;
   }
@@ -245,7 +246,7 @@ export class EventStream {
   private async refused(error: unknown): Promise<void> {
     if (!(error instanceof ServiceError)) {
       if (!isAbort(error)) throw error;
-      this.setStatus("offline", "The service does not answer");
+      this.setStatus("offline", this.service.tr.__("The service does not answer"));
     } else if (error.status === 404) {
       if (await this.isAbsent()) {
         this.setStatus("absent");

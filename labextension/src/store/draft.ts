@@ -12,8 +12,6 @@ import {
   withProblems,
 } from "../rules/problems";
 import { type Draft, EMPTY_DRAFT, toDraft, toSubmission } from "../rules/spec";
-import type { Translator } from "../rules/translator";
-import { english } from "../rules/translator";
 import { ServiceError, asServiceError } from "../service/errors";
 import { newKey } from "../service/key";
 import type { IService } from "../service/port";
@@ -118,12 +116,11 @@ export class DraftStore extends Observable<DraftView> {
   constructor(
     readonly service: IService,
     draft: Draft = EMPTY_DRAFT,
-    private readonly tr: Translator = english,
   ) {
     super({
       draft,
       previous: null,
-      faults: faultsOf(draft, [], tr),
+      faults: faultsOf(draft, [], service.tr),
       catalogue: EMPTY_CATALOGUE,
       isLoading: true,
       lacking: null,
@@ -208,7 +205,7 @@ export class DraftStore extends Observable<DraftView> {
 
   /** Goes on with a form that was kept. */
   restore({ draft, key, isSent, jobId }: SavedForm): void {
-    const error = new ServiceError(0, this.tr.__("The page was closed before the answer came"));
+    const error = new ServiceError(0, this.service.tr.__("The page was closed before the answer came"));
     if (jobId !== undefined) this.begin(draft, { phase: "done", jobId, wasLost: false });
     else this.begin(draft, key !== undefined && isSent ? { phase: "lost", error } : READY);
     // If its answer was lost with the page, the same submission is still the same job.
@@ -248,7 +245,9 @@ export class DraftStore extends Observable<DraftView> {
     } catch (caught) {
       // Whatever else went wrong, the job may be there.
       const error =
-        caught instanceof ServiceError ? caught : new ServiceError(0, this.tr.__("The answer was cut off"));
+        caught instanceof ServiceError
+          ? caught
+          : new ServiceError(0, this.service.tr.__("The answer was cut off"));
       return { phase: error.isOffline ? "lost" : "refused", error };
     }
   }
@@ -320,7 +319,7 @@ export class DraftStore extends Observable<DraftView> {
       this.isStale = true;
       return;
     }
-    const submission = toChecked(draft, faultsOf(draft, catalogue.sites, this.tr));
+    const submission = toChecked(draft, faultsOf(draft, catalogue.sites, this.service.tr));
     if (!submission) {
       this.set({ check: UNCHECKED });
       return;
@@ -362,7 +361,7 @@ export class DraftStore extends Observable<DraftView> {
   private judge({ draft, catalogue, check, sent }: DraftView): readonly Fault[] {
     const refused = sent.phase === "refused" ? (sent.error.detail.request_validation_detail ?? []) : [];
     const found = [...check.problems, ...problemsOf(refused)];
-    return withProblems(faultsOf(draft, catalogue.sites, this.tr), found);
+    return withProblems(faultsOf(draft, catalogue.sites, this.service.tr), found);
   }
 }
 

@@ -63,11 +63,11 @@ export async function boundTo(
 
 async function make(model: Model, page: Page | null): Promise<Bound> {
   if (page && (await isSame(model, page))) {
-    const draft = new DraftStore(page.store.service, undefined, page.tr);
+    const draft = new DraftStore(page.store.service);
     return { draft, jobs: page.store, isByKernel: false, end: bind(model, draft) };
   }
-  const service = new KernelService(`kernel:${Math.random()}`, model);
-  const draft = new DraftStore(service, undefined, page?.tr ?? english);
+  const service = new KernelService(`kernel:${Math.random()}`, model, page?.tr ?? english);
+  const draft = new DraftStore(service);
   const unbind = bind(model, draft);
   const end = (): void => {
     unbind();

@@ -2,6 +2,7 @@ import { afterEach, beforeEach, expect, it, vi } from "vitest";
 
 import { ServiceError } from "../../src/service/errors";
 import { KernelService, TAKEN_MS } from "../../src/service/kernel";
+import { loud } from "../loud";
 
 type Message = Record<string, unknown> & { cts: string; id: string };
 
@@ -35,7 +36,7 @@ let kernel: Kernel;
 let service: KernelService;
 beforeEach(() => {
   kernel = new Kernel();
-  service = new KernelService("kernel:1", kernel);
+  service = new KernelService("kernel:1", kernel, loud);
 });
 
 it("asks the kernel, and takes the query out of a path", async () => {
@@ -122,7 +123,7 @@ it("does not wait for a kernel that does not take a request", async () => {
   vi.advanceTimersByTime(TAKEN_MS);
   expect(await answer).toMatchObject({
     status: 0,
-    message: expect.stringContaining("busy or gone") as string,
+    message: expect.stringContaining("BUSY OR GONE") as string,
   });
   expect(kernel.last).toEqual({ cts: "stop", id });
   const opening = service.events(undefined, new AbortController().signal).catch((error: unknown) => error);

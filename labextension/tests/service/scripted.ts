@@ -1,5 +1,6 @@
 // A service that answers what a test says.
 
+import { type Translator, english } from "../../src/rules/translator";
 import { ServiceError } from "../../src/service/errors";
 import type { Bytes, Extent, IService, Query } from "../../src/service/port";
 
@@ -7,10 +8,12 @@ type Answer = unknown;
 
 export class ScriptedService implements IService {
   readonly root = "https://lab.test/user/ana/cts/";
+  tr: Translator = english;
   clockOffset = 0;
   /** Paths that were asked, with their queries. */
   readonly asked: string[] = [];
   readonly posted: { path: string; body: unknown; key: string | undefined }[] = [];
+  readonly stored: { path: string; body: unknown }[] = [];
   /** What a path answers, or rejects with if it is an error. */
   readonly answers = new Map<string, Answer>();
   /** Streams that were opened, with the cursor of each; a test writes into them. */
@@ -38,7 +41,8 @@ export class ScriptedService implements IService {
     return this.answer(path, query) as Promise<T>;
   }
 
-  put(path: string): Promise<void> {
+  put(path: string, body?: unknown): Promise<void> {
+    this.stored.push({ path, body });
     this.asked.push(`PUT ${path}`);
     return this.answer(`PUT ${path}`) as Promise<void>;
   }

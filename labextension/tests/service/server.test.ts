@@ -1,13 +1,15 @@
 import { decode } from "../../src/rules/bytes";
+import { english } from "../../src/rules/translator";
 import { afterEach, expect, it, vi } from "vitest";
 
 import { ServiceError } from "../../src/service/errors";
 import { ANSWER_MS, CHANGE_MS, type Fetch, ServerService } from "../../src/service/server";
+import { loud } from "../loud";
 
 const ROOT = "https://lab.test/user/ana/cts/";
 
-function service(fetch: Fetch): ServerService {
-  return new ServerService(ROOT, fetch);
+function service(fetch: Fetch, tr = english): ServerService {
+  return new ServerService(ROOT, fetch, tr);
 }
 
 afterEach(() => {
@@ -55,6 +57,18 @@ it.each([
     });
   },
 );
+
+it.each([
+  [new Response("<html>", { status: 504 }), /^A PROXY BEFORE THE SERVICE ANSWERED 504. IT GAVE UP/],
+  [new Response("<html>", { status: 418 }), /^THE SERVICE ANSWERED 418$/],
+  [new Response("{"), /^THE ANSWER WAS CUT OFF/],
+  [null, /^THE JUPYTER SERVER CANNOT BE REACHED$/],
+  [json({ error: { message: "Not yours" } }, { status: 403 }), /^Not yours$/],
+])("says in the page's language what is not the service's own word, %#", async (response, words) => {
+  const fetch: Fetch = () =>
+    response ? Promise.resolve(response) : Promise.reject(new TypeError("failed to fetch"));
+  await expect(service(fetch, loud).get("jobs")).rejects.toThrow(words);
+});
 
 it("says when no server answers", async () => {
   await expect(service(() => Promise.reject(new TypeError("failed"))).get("jobs")).rejects.toMatchObject({

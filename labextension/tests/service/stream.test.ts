@@ -8,6 +8,7 @@ import {
   type StreamStatus,
   type Tabs,
 } from "../../src/service/stream";
+import { loud } from "../loud";
 import { ScriptedService } from "./scripted";
 
 class Listener implements StreamListener {
@@ -94,6 +95,7 @@ it("tells of events, and resumes at its cursor", async () => {
 });
 
 it("takes a silent stream for dead, says so, and opens another", async () => {
+  service.tr = loud;
   const stream = new EventStream(service, {});
   stream.add(listener);
   await passTime(SILENT_MS / 2);
@@ -103,7 +105,7 @@ it("takes a silent stream for dead, says so, and opens another", async () => {
   await passTime(SILENT_MS / 2);
   await passTime(4_000);
   expect(listener.statuses.map(({ state }) => state)).toEqual(["connecting", "live", "connecting", "live"]);
-  expect(listener.statuses[2]?.reason).toContain("40 seconds");
+  expect(listener.statuses[2]?.reason).toContain("40 SECONDS");
   expect(service.streams).toHaveLength(2);
 });
 
