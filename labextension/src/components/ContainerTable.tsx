@@ -15,7 +15,8 @@ const MAX_INPUTS = 50;
 
 interface Props {
   service: IService;
-  jobId: string;
+  /** Of the job, whose files are asked for; null where they are for another user. */
+  path: string | null;
   containers: readonly Container[];
   /** The time by the service's clock. */
   now: () => number;
@@ -28,7 +29,7 @@ interface Props {
 /** The containers of a job, those that failed first, with the inputs of the one that is chosen. */
 export function ContainerTable({
   service,
-  jobId,
+  path,
   containers,
   now: clock,
   isLive,
@@ -116,29 +117,26 @@ export function ContainerTable({
         isChosen={({ number: key }) => key === chosen}
       />
       {chosen !== null && (
-        <ContainerDetail key={chosen} service={service} jobId={jobId} container={chosen} showLog={showLog} />
+        <ContainerDetail key={chosen} service={service} path={path} container={chosen} showLog={showLog} />
       )}
     </>
   );
 }
 
-interface DetailProps {
-  service: IService;
-  jobId: string;
+interface DetailProps extends Pick<Props, "service" | "path" | "showLog"> {
   container: number;
-  showLog: (container: number, name: LogName) => void;
 }
 
 /** What one container works on, asked for when it is chosen. */
-function ContainerDetail({ service, jobId, container, showLog }: DetailProps): ReactNode {
+function ContainerDetail({ service, path, container, showLog }: DetailProps): ReactNode {
   const tr = useTranslator();
   const [found, setFound] = useState<Container | string | null>(null);
   useEffect(() => {
+    if (path === null) return undefined;
     const request = new AbortController();
     // The page of one container; an older service answers all of them.
     const query = { limit: 1, ...(container > 0 && { after: container - 1 }) };
-    const path = `jobs/${encodeURIComponent(jobId)}/containers`;
-    service.get<Containers>(path, query, request.signal).then(
+    service.get<Containers>(`${path}/containers`, query, request.signal).then(
       ({ containers }) => {
         const one = containers.find(({ number: each }) => each === container);
         setFound(one ?? tr.__("The service does not know this container. Its log may still tell of it."));
@@ -150,7 +148,7 @@ function ContainerDetail({ service, jobId, container, showLog }: DetailProps): R
     return () => {
       request.abort();
     };
-  }, [service, jobId, container, tr]);
+  }, [service, path, container, tr]);
   const inputs = typeof found === "object" ? (found?.inputs ?? []) : [];
   const outputs = typeof found === "object" ? (found?.outputs ?? []) : [];
   return (
@@ -169,7 +167,7 @@ function ContainerDetail({ service, jobId, container, showLog }: DetailProps): R
           </button>
         ))}
       </div>
-      {found === null && <p className="cts-faint">{tr.__("Loading …")}</p>}
+      {found === null && path !== null && <p className="cts-faint">{tr.__("Loading …")}</p>}
       {typeof found === "string" && <p role="alert">{found}</p>}
       {typeof found === "object" && found?.warnings?.map((warning) => <p key={warning}>{warning}</p>)}
       <FileList title={tr._n("%2 input", "%2 inputs", inputs.length, number(inputs.length))} files={inputs} />

@@ -6,6 +6,7 @@ import { MOODS, type Mood, nameMood } from "../rules/words";
 import { asServiceError } from "../service/errors";
 import type { IService } from "../service/port";
 import { useTranslator } from "./context";
+import { useLabelKeys } from "./useLabelKeys";
 
 /** Values that are offered for a filter, of those that the listed jobs have. */
 const MAX_OFFERED = 50;
@@ -37,9 +38,12 @@ export function FilterMenu({
   const tr = useTranslator();
   const sites = useSites(service, jobs);
   const images = offer(jobs.map(({ job_input: { image } }) => image));
-  const labels = offer(
-    jobs.flatMap(({ labels: all }) => Object.entries(all ?? {}).map(([key, value]) => `${key}=${value}`)),
-  );
+  // Of jobs that are not listed, the keys alone are known; everybody's are not.
+  const keys = useLabelKeys(service);
+  const labels = offer([
+    ...jobs.flatMap(({ labels: all }) => Object.entries(all ?? {}).map(([key, value]) => `${key}=${value}`)),
+    ...(hasUsers ? [] : keys.map((key) => `${key}=`)),
+  ]);
   const toggle = (mood: Mood): void => {
     const { moods } = filter;
     setFilter({ moods: moods.includes(mood) ? moods.filter((other) => other !== mood) : [...moods, mood] });

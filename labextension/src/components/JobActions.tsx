@@ -9,7 +9,7 @@ import { ErrorBoundary } from "./ErrorBoundary";
 import { Menu, type MenuItem } from "./Menu";
 import type { RequestKind } from "./RequestBox";
 import { copyText } from "./clipboard";
-import { RequestBox } from "./lazy";
+import { LabelsBox, RequestBox } from "./lazy";
 import { useKnows, useTranslator } from "./context";
 
 interface Props {
@@ -29,7 +29,7 @@ const CHANGES: Readonly<Record<"failed" | "all", ResubmissionOutput>> = {
 export function JobActions({ store, view, job, open, newJob }: Props): ReactNode {
   const tr = useTranslator();
   const { id } = job;
-  const [shown, show] = useState<RequestKind | null>(null);
+  const [shown, show] = useState<RequestKind | "labels" | null>(null);
   // What was added before this was made anew.
   const [added, setAdded] = useState(
     () => store.resubmitted(id, CHANGES.failed) ?? store.resubmitted(id, CHANGES.all),
@@ -53,7 +53,12 @@ export function JobActions({ store, view, job, open, newJob }: Props): ReactNode
   };
   const canResubmit = useKnows(store.service, "POST", "/jobs/{job_id}/resubmit");
   const hasMethods = useKnows(store.service, "GET", "/jobs/{job_id}/methods");
-  const again: MenuItem[] = canResubmit ? [{ label: tr.__("All"), act: () => void resubmit("all") }] : [];
+  const canLabel = useKnows(store.service, "PUT", "/jobs/{job_id}/labels");
+  const again: MenuItem[] = [
+    canResubmit
+      ? { label: tr.__("All"), act: () => void resubmit("all") }
+      : { label: tr.__("This service resubmits no job by itself"), act: null },
+  ];
   if (canResubmit && failed) {
     again.push({ label: tr.__("Failed only (%1)", number(failed)), act: () => void resubmit("failed") });
   }
@@ -73,6 +78,24 @@ export function JobActions({ store, view, job, open, newJob }: Props): ReactNode
     ]),
   ];
   if (hasMethods) texts.push(["methods", tr.__("Paragraph for a paper")]);
+  const labels = tr.__("Labels");
+  const ofOwner: MenuItem[] = [
+    ...texts.map(([kind, label]) => ({
+      label,
+      act: () => {
+        show(kind);
+      },
+    })),
+    ...(hasMethods ? [] : [{ label: tr.__("This service writes no paragraph for a paper"), act: null }]),
+    canLabel
+      ? {
+          label: labels,
+          act: () => {
+            show("labels");
+          },
+        }
+      : { label: tr.__("This service changes no labels"), act: null },
+  ];
   const more: MenuItem[] = [
     {
       label: tr.__("Copy the id"),
@@ -82,18 +105,16 @@ export function JobActions({ store, view, job, open, newJob }: Props): ReactNode
         }),
     },
     // What a text is made of is for the job's owner.
-    ...(view.isOthers ? [] : texts).map(([kind, label]) => ({
-      label,
-      act: () => {
-        show(kind);
-      },
-    })),
+    ...(view.isOthers ? [] : ofOwner),
   ];
+  const close = (): void => {
+    show(null);
+  };
   const title = texts.find(([kind]) => kind === shown)?.[1] ?? "";
   return (
     <div className="cts-actions">
       <div className="cts-controls">
-        {hasEnded(job.state) && !view.isOthers && again.length > 0 && (
+        {hasEnded(job.state) && !view.isOthers && (
           <Menu label={tr.__("Resubmit ▾")} name={tr.__("Resubmit")} items={again} />
         )}
         <Menu label="⋯" name={tr.__("More")} items={more} />
@@ -112,16 +133,24 @@ export function JobActions({ store, view, job, open, newJob }: Props): ReactNode
       {shown && (
         <ErrorBoundary>
           <Suspense fallback={null}>
-            <RequestBox
-              key={shown}
-              service={store.service}
-              job={job}
-              kind={shown}
-              title={title}
-              close={() => {
-                show(null);
-              }}
-            />
+            {shown === "labels" ? (
+              <LabelsBox
+                service={store.service}
+                labels={job.labels ?? {}}
+                save={(changed) => store.setLabels(id, changed)}
+                title={labels}
+                close={close}
+              />
+            ) : (
+              <RequestBox
+                key={shown}
+                service={store.service}
+                job={job}
+                kind={shown}
+                title={title}
+                close={close}
+              />
+            )}
           </Suspense>
         </ErrorBoundary>
       )}

@@ -33,7 +33,7 @@ import { Timeline } from "./Timeline";
 import { UsageView } from "./UsageView";
 import { WhyBox } from "./WhyBox";
 import { ContainerTable, LogView, OutputTable } from "./lazy";
-import { useJob, useNow, useStatus, useTranslator, useWaiting } from "./context";
+import { useJob, useKnows, useNow, useStatus, useTranslator, useWaiting } from "./context";
 
 /** Longer lists of outputs are closed at first. */
 const OPEN_OUTPUTS = 10;
@@ -92,6 +92,10 @@ function Loaded({
   const state = shownState(job.state, counts);
   const waiting = useWaiting(store.queue, { ...job, containers: counts }, tr);
   const total = request.num_containers;
+  const path = `jobs/${encodeURIComponent(id)}`;
+  // An older service shows admins no logs of others.
+  const knowsOthersLogs = useKnows(store.service, "GET", "/admin/jobs/{job_id}/log/{container_num}/stdout");
+  const hasLogs = !view.isOthers || knowsOthersLogs;
   const folder = `${request.output_dir.replace(/\/*$/, "")}/`;
   const message = refused || (error && !error.isOffline ? error.message : "");
   return (
@@ -170,16 +174,18 @@ function Loaded({
       )}
       {view.isOthers && (
         <p className="cts-faint">
-          {tr.__("You see this job of another user as an admin. Its files and logs are for its owner.")}
+          {hasLogs
+            ? tr.__("You see this job of another user as an admin. Its files are for its owner.")
+            : tr.__("You see this job of another user as an admin. Its files and logs are for its owner.")}
         </p>
       )}
-      {moodOf(state) !== "waiting" && !view.isOthers && (
+      {moodOf(state) !== "waiting" && hasLogs && (
         <Section name={section("logs")} className="cts-logs" title={tr.__("Logs")}>
           {() => (
             <div ref={logs} className="cts-log-view">
               <LogView
                 service={store.service}
-                jobId={id}
+                path={view.isOthers ? `admin/${path}` : path}
                 containers={total}
                 target={target ?? firstLog(reasons)}
                 setTarget={setTarget}
@@ -199,7 +205,7 @@ function Loaded({
           {() => (
             <ContainerTable
               service={store.service}
-              jobId={id}
+              path={view.isOthers ? null : path}
               containers={containers}
               now={now}
               isLive={isLive}
@@ -296,6 +302,7 @@ function formatRequest(job: JobPreview, hasOutputs: boolean, tr: Translator): st
     ),
     tr.__("at %1", request.cluster),
   ];
+  parts.push(...Object.entries(job.labels ?? {}).map(([key, value]) => `${key}=${value}`));
   // The list of outputs names their folder itself.
   if (!hasOutputs) parts.push(tr.__("outputs into %1", request.output_dir));
   return parts.join(" · ");

@@ -52,6 +52,13 @@ export function JobsSidebar({
   const view = useList(list);
   const { status, isEverybodys } = view;
   const admin = useAdmin(store);
+  useEffect(
+    () =>
+      store.watchLabels((id, labels) => {
+        list.setLabels(id, labels);
+      }),
+    [store, list],
+  );
   const box = useRef<HTMLInputElement>(null);
   const groupId = useId();
   const filters = countFilters(view.filter);

@@ -25,7 +25,8 @@ export interface LogTarget {
 
 interface Props {
   service: IService;
-  jobId: string;
+  /** Of the job, or of another user's as admins ask for it. */
+  path: string;
   containers: number;
   target: LogTarget;
   setTarget: (target: LogTarget) => void;
@@ -38,7 +39,7 @@ interface Props {
 /** The logs of a job's containers, one at a time, of any size. */
 export function LogView({
   service,
-  jobId,
+  path: ofJob,
   containers,
   target,
   setTarget,
@@ -48,7 +49,7 @@ export function LogView({
   const tr = useTranslator();
   const inputId = useId();
   const { container, name } = target;
-  const path = `jobs/${encodeURIComponent(jobId)}/log/${container}/${name}`;
+  const path = `${ofJob}/log/${container}/${name}`;
   const url = service.url(path);
   const failed = nextFailed(container);
   const goToFailed = (): void => {

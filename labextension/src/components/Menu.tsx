@@ -2,7 +2,8 @@ import { type FocusEvent, type KeyboardEvent, type ReactNode, useEffect, useRef,
 
 export interface MenuItem {
   label: string;
-  act: () => void;
+  /** Null for a sentence in the place of what cannot be done. */
+  act: (() => void) | null;
 }
 
 interface Props {
@@ -70,7 +71,9 @@ export function Menu({ label, name, items }: Props): ReactNode {
               type="button"
               role="menuitem"
               tabIndex={-1}
+              aria-disabled={act === null}
               onClick={() => {
+                if (!act) return;
                 close();
                 act();
               }}

@@ -8,10 +8,9 @@ import { PlanError, planContainer } from "../rules/plan";
 import { number } from "../rules/words";
 import { asServiceError, isAbort } from "../service/errors";
 import type { IService } from "../service/port";
+import { Box } from "./Box";
 import { CopyButton } from "./CopyButton";
 import { useTranslator } from "./context";
-import { onKeys } from "./keys";
-import { useReturn } from "./useReturn";
 
 export type RequestKind = "argv" | "yaml" | "python" | "curl" | "methods";
 
@@ -31,11 +30,6 @@ interface Props {
 /** A job's request, or what can be said of it, as a text to copy. */
 export function RequestBox({ service, job: preview, kind, title, close }: Props): ReactNode {
   const tr = useTranslator();
-  const goBack = useReturn();
-  const leave = (): void => {
-    close();
-    goBack();
-  };
   const { id } = preview;
   const [loaded, setLoaded] = useState<Job | string | null>(null);
   const [refused, setRefused] = useState("");
@@ -67,32 +61,31 @@ export function RequestBox({ service, job: preview, kind, title, close }: Props)
         : textOf(loaded, kind, container, service.url("jobs") ?? "");
   const total = preview.job_input.num_containers;
   return (
-    // Its controls have the focus; their Escape is heard here.
-    // eslint-disable-next-line jsx-a11y/no-noninteractive-element-interactions
-    <div className="cts-request" role="group" aria-label={title} onKeyDown={onKeys({ Escape: leave })}>
-      <div className="cts-controls">
-        <strong>{title}</strong>
-        {kind === "argv" && total > 1 && (
-          <label>
-            {tr.__("Container")}{" "}
-            <input
-              type="number"
-              min={0}
-              max={total - 1}
-              value={container}
-              onChange={(event) => {
-                const wanted = Math.trunc(event.currentTarget.valueAsNumber) || 0;
-                setContainer(Math.min(Math.max(wanted, 0), total - 1));
-              }}
-            />{" "}
-            <span className="cts-faint">{tr.__("0 to %1", number(total - 1))}</span>
-          </label>
-        )}
-        {text !== null && <CopyButton text={text} label={tr.__("Copy")} />}
-        <button type="button" onClick={leave}>
-          {tr.__("Close")}
-        </button>
-      </div>
+    <Box
+      title={title}
+      close={close}
+      controls={
+        <>
+          {kind === "argv" && total > 1 && (
+            <label>
+              {tr.__("Container")}{" "}
+              <input
+                type="number"
+                min={0}
+                max={total - 1}
+                value={container}
+                onChange={(event) => {
+                  const wanted = Math.trunc(event.currentTarget.valueAsNumber) || 0;
+                  setContainer(Math.min(Math.max(wanted, 0), total - 1));
+                }}
+              />{" "}
+              <span className="cts-faint">{tr.__("0 to %1", number(total - 1))}</span>
+            </label>
+          )}
+          {text !== null && <CopyButton text={text} label={tr.__("Copy")} />}
+        </>
+      }
+    >
       {text === null ? (
         <p role="status">{refused || tr.__("Loading …")}</p>
       ) : (
@@ -100,7 +93,7 @@ export function RequestBox({ service, job: preview, kind, title, close }: Props)
           {text.length > MAX_SHOWN ? `${text.slice(0, MAX_SHOWN)}\n…` : text}
         </pre>
       )}
-    </div>
+    </Box>
   );
 }
 

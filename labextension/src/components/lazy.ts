@@ -30,6 +30,10 @@ export function whenShown<Props extends object>(
 }
 
 export const ContainerTable = whenShown(async () => (await import("./details")).ContainerTable);
+export const LabelsBox = whenShown(async () => {
+  const [{ LabelsBox }] = await Promise.all([import("./LabelsBox"), import("./form/styles")]);
+  return LabelsBox;
+});
 export const LogView = whenShown(async () => (await import("./details")).LogView);
 export const OutputTable = whenShown(async () => (await import("./details")).OutputTable);
 export const RequestBox = whenShown(async () => (await import("./details")).RequestBox);

@@ -34,7 +34,7 @@ export const ALL: Filter = {
   isNew: false,
 };
 
-const LABEL = /^[^=]+=/;
+const LABEL = /^[^=]+=./;
 
 /** The number of filters besides the text. */
 export function countFilters({ moods, image, label, site, user, from, until, isNew }: Filter): number {

@@ -5,6 +5,7 @@ import { forbiddenIn, isArgument, isFlag, splitText } from "./args";
 import {
   type Draft,
   EMPTY_DRAFT,
+  type Label,
   MEMORY_UNITS,
   RUNTIME_UNITS,
   type Value,
@@ -57,7 +58,7 @@ export function faultsOf(draft: Draft, sites: readonly Site[], tr: Translator): 
     ...faultsOfMounts(draft, tr),
     ...faultsOfResources(draft, sites, tr),
     ...faultsOfFolder(draft, tr),
-    ...faultsOfLabels(draft, tr),
+    ...faultsOfLabels(draft.labels, tr),
   ];
 }
 
@@ -334,7 +335,8 @@ function faultsOfFolder({ outputDir }: Draft, tr: Translator): Fault[] {
   return [{ place: ["output_dir"], message: tr.__("“%1” is no folder: write bucket/folder/", outputDir) }];
 }
 
-function faultsOfLabels({ labels }: Draft, tr: Translator): Fault[] {
+/** What is wrong with labels. */
+export function faultsOfLabels(labels: readonly Label[], tr: Translator): Fault[] {
   const faults: Fault[] = [];
   const names = labels.map(({ name }) => name);
   labels.forEach(({ name, text }, index) => {

@@ -140,17 +140,24 @@ export function toSubmission(draft: Draft): Submission {
     ...(roots.length > 0 && { input_roots: roots }),
     output_dir: draft.outputDir.trim(),
     input_files: toFiles(draft),
-    ...(draft.labels.length > 0 && {
-      labels: Object.fromEntries(draft.labels.map(({ name, text }) => [name, text])),
-    }),
+    ...(draft.labels.length > 0 && { labels: toLabels(draft.labels) }),
   };
+}
+
+/** Labels as a job has them. */
+export function toLabels(lines: readonly Label[]): Record<string, string> {
+  return Object.fromEntries(lines.map(({ name, text }) => [name, text]));
+}
+
+/** A job's labels as lines of a form. */
+export function toLabelLines(labels: Readonly<Record<string, unknown>>): Label[] {
+  return Object.entries(labels).map(([name, text], key) => ({ key, name, text: String(text) }));
 }
 
 /** A draft that stands for a submission, or for as much as there is of one. */
 export function toDraft(given: Partial<Submission>): Draft {
   const params: Partial<Submission["params"]> = given.params ?? {};
   const files: (string | S3FileWithDataID)[] = given.input_files ?? [];
-  const labels = Object.entries(given.labels ?? {});
   return {
     ...EMPTY_DRAFT,
     image: given.image ?? "",
@@ -182,7 +189,7 @@ export function toDraft(given: Partial<Submission>): Draft {
         ? EMPTY_DRAFT.runtime
         : toQuantity(parseDuration(given.runtime), RUNTIME_UNITS),
     outputDir: given.output_dir ?? "",
-    labels: labels.map(([name, text], key) => ({ key, name, text: String(text) })),
+    labels: toLabelLines(given.labels ?? {}),
   };
 }
 

@@ -12,6 +12,8 @@ import type {
   Reason,
   ResubmissionOutput,
   Root,
+  SubJob,
+  SubJobs,
   Submitted,
   WhoAmI,
   Why,
@@ -76,6 +78,8 @@ const UNKNOWN: JobView = {
   error: null,
 };
 
+type OnLabels = (id: string, labels: Record<string, string>) => void;
+
 interface Resubmission {
   /** Makes a second try after a lost answer the same request. */
   readonly key: string;
@@ -101,6 +105,7 @@ export class JobStore implements StreamListener {
   /** By job and changes: a component that is made anew sends the same request. */
   private readonly resubmissions = new Recent<string, Resubmission>(MAX_RESUBMITTED);
   private readonly onStatusCallbacks = new Set<() => void>();
+  private readonly onLabelsCallbacks = new Set<OnLabels>();
   private readonly followed = new Set<EventStream>();
   private readonly whoami = once(() => this.service.get<WhoAmI>("whoami"));
   private everybodys: EventStream | null = null;
@@ -203,6 +208,22 @@ export class JobStore implements StreamListener {
     }
   }
 
+  /** Replaces the labels of a job. Rejects with ServiceError. */
+  async setLabels(id: string, labels: Record<string, string>): Promise<void> {
+    await this.service.put(`jobs/${encodeURIComponent(id)}/labels`, { labels });
+    const entry = this.watched.get(id);
+    // An answer that is being loaded may have those before.
+    if (entry?.isLoading) entry.isStale = true;
+    if (entry?.view.job) this.set(id, entry, { job: { ...entry.view.job, labels } });
+    for (const callback of [...this.onLabelsCallbacks]) callback(id, labels);
+  }
+
+  /** Calls back when labels were set in the page, of which no event tells; returns what ends it. */
+  watchLabels(callback: OnLabels): () => void {
+    this.onLabelsCallbacks.add(callback);
+    return () => this.onLabelsCallbacks.delete(callback);
+  }
+
   /** The id of the latest job that was made of this one in the page by such changes. */
   resubmitted(id: string, changes: ResubmissionOutput): string | null {
     return this.resubmissions.get(nameOf(id, changes))?.added ?? null;
@@ -253,7 +274,7 @@ export class JobStore implements StreamListener {
     this.set(event.job_id, entry, { counts: event.containers, containers });
     // The timeline says when the first container began.
     if (shownState(job.state, event.containers) !== before) this.refresh(event.job_id);
-    else if (containers.length) {
+    else if (containers.length && !entry.view.isOthers) {
       const changed = isSame(count(containers), event.containers) ? event.changed : null;
       this.renew(event.job_id, entry, changed?.map(([number]) => number) ?? null);
     }
@@ -318,8 +339,8 @@ export class JobStore implements StreamListener {
       const loadRest = await this.orAsAdmin(
         own.then((job) => () => this.loadRest(path, job)),
         async () => {
-          const view = viewOfOthers(await this.service.get<AdminJobDetails>(`admin/${path}`));
-          return () => Promise.resolve(view);
+          const job = await this.service.get<AdminJobDetails>(`admin/${path}`);
+          return () => this.loadRestOfOthers(path, job);
         },
       );
       const view = await loadRest();
@@ -340,6 +361,23 @@ export class JobStore implements StreamListener {
       job.state === "error" ? await this.loadWhy(path, job, containers ?? []) : { reasons: [], fix: null };
     const counts = containers ? count(containers) : { [job.state]: 1 };
     return { job, isOthers: false, containers: containers ?? [], counts, outputs, ...why };
+  }
+
+  /** Another user's job as an admin is told of it: its files are for its owner. */
+  private async loadRestOfOthers(path: string, job: AdminJobDetails): Promise<Omit<JobView, "error">> {
+    const { admin_error: error } = job;
+    const needsContainers = job.job_input.num_containers > 1 || job.state === "error";
+    const answer = needsContainers
+      ? await this.unlessMissing(this.service.get<SubJobs>(`admin/${path}/container`))
+      : null;
+    const containers = (answer?.subjobs ?? []).map(containerOf);
+    const told = { ...job, ...(error !== undefined && { error }) };
+    const reasons = job.state === "error" ? reasonsOf(told, containers) : [];
+    if (error !== undefined && !reasons.some(({ reason }) => reason === error)) {
+      reasons.push(...reasonsOf(told, []));
+    }
+    const counts = containers.length ? count(containers) : (job.containers ?? { [job.state]: 1 });
+    return { job, isOthers: true, counts, containers, outputs: null, reasons, fix: null };
   }
 
   /** Loads containers that have moved, a little later with those that move meanwhile; all for null. */
@@ -433,13 +471,9 @@ function nameOf(id: string, changes: ResubmissionOutput): string {
   return `${id} ${JSON.stringify(changes)}`;
 }
 
-/** Another user's job as an admin is told of it: its files and logs are for its owner. */
-function viewOfOthers(job: AdminJobDetails): Omit<JobView, "error"> {
-  const { admin_error: error = job.error } = job;
-  const reasons =
-    job.state === "error" ? reasonsOf({ ...job, ...(error !== undefined && { error }) }, []) : [];
-  const counts = job.containers ?? { [job.state]: 1 };
-  return { job, isOthers: true, counts, containers: [], outputs: null, reasons, fix: null };
+/** A container of another user's job as an admin is told of it. */
+function containerOf({ sub_id: number, admin_error: error, ...rest }: SubJob): Container {
+  return { ...rest, number, ...(error !== undefined && { error }) };
 }
 
 function isFinal(view: JobView): boolean {

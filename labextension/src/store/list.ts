@@ -179,6 +179,11 @@ export class JobList extends Observable<ListView> implements StreamListener {
     }
   }
 
+  /** Shows the labels that a job was given, of which no event tells. */
+  setLabels(id: string, labels: Record<string, string>): void {
+    this.set({ jobs: this.view.jobs.map((job) => (job.id === id ? { ...job, labels } : job)) });
+  }
+
   /** Takes what ended for seen. Rejects with ServiceError. */
   async see(): Promise<void> {
     const [latest] = this.view.news;

@@ -62,19 +62,56 @@ it("resubmits what failed, once however often it is sent, and opens it", async (
   expect(open).toHaveBeenCalledWith("12345678-9");
 });
 
-it("offers nothing that an older service lacks", async () => {
-  service.lacks.add("/jobs/{job_id}/resubmit").add("/jobs/{job_id}/methods");
+it("offers nothing that an older service lacks, and says so in its place", async () => {
+  service.lacks.add("/jobs/{job_id}/resubmit").add("/jobs/{job_id}/methods").add("/jobs/{job_id}/labels");
   const card = within(await show());
   const names = (): string[] => card.queryAllByRole("menuitem").map(({ textContent }) => textContent ?? "");
   fireEvent.click(card.getByRole("button", { name: "Resubmit" }));
   await waitFor(() => {
-    expect(names()).toEqual(["With changes …"]);
+    expect(names()).toEqual(["This service resubmits no job by itself", "With changes …"]);
   });
   fireEvent.click(card.getByRole("button", { name: "More" }));
   await waitFor(() => {
-    expect(names()).toContain("As Python");
+    expect(names()).toContain("This service changes no labels");
   });
+  expect(names()).toContain("This service writes no paragraph for a paper");
   expect(names()).not.toContain("Paragraph for a paper");
+  expect(names()).not.toContain("Labels");
+  const sentence = card.getByRole("menuitem", { name: "This service changes no labels" });
+  expect(sentence.getAttribute("aria-disabled")).toBe("true");
+  fireEvent.click(sentence);
+  expect(card.getByRole("menu")).toBeTruthy();
+});
+
+it("changes the labels of a job, with the keys of all jobs offered", async () => {
+  service.answers.set("jobs/labels", { keys: ["study", EVIL] });
+  service.answers.set("PUT jobs/a/labels", new ServiceError(503, "Away"));
+  const element = await show();
+  const card = within(element);
+  fireEvent.click(card.getByRole("button", { name: "More" }));
+  fireEvent.click(card.getByRole("menuitem", { name: "Labels" }));
+  const box = within(await card.findByRole("group", { name: "Labels" }));
+  fireEvent.click(box.getByRole("button", { name: "+ Label" }));
+  const name = box.getByRole<HTMLInputElement>("combobox", { name: "Label 1: name" });
+  expect(box.getByRole<HTMLButtonElement>("button", { name: "Save" }).disabled).toBe(true);
+  await waitFor(() => {
+    expect([...(name.list?.options ?? [])].map(({ value }) => value)).toEqual(["study", EVIL]);
+  });
+  fireEvent.change(name, { target: { value: "study" } });
+  fireEvent.change(box.getByRole("textbox", { name: "Label 1: value" }), { target: { value: EVIL } });
+  fireEvent.click(box.getByRole("button", { name: "Save" }));
+  expect(await box.findByText("Not saved: Away")).toBeTruthy();
+  service.answers.set("PUT jobs/a/labels", undefined);
+  const told = vi.fn();
+  store.watchLabels(told);
+  fireEvent.click(box.getByRole("button", { name: "Save" }));
+  expect(await box.findByText("Saved")).toBeTruthy();
+  expect(service.stored.at(-1)).toEqual({ path: "jobs/a/labels", body: { labels: { study: EVIL } } });
+  expect(told).toHaveBeenCalledWith("a", { study: EVIL });
+  expect(element.textContent).toContain(`study=${EVIL}`);
+  expect(element.querySelector("img")).toBeNull();
+  const { violations } = await axe.run(element, { rules: { region: { enabled: false } } });
+  expect(violations).toEqual([]);
 });
 
 it("is a menu by keys", async () => {

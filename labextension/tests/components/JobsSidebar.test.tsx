@@ -1,4 +1,4 @@
-import { fireEvent, render, screen, waitFor, within } from "@testing-library/react";
+import { act, fireEvent, render, screen, waitFor, within } from "@testing-library/react";
 import { beforeEach, describe, expect, it, vi } from "vitest";
 
 import { JobsSidebar } from "../../src/components/JobsSidebar";
@@ -22,7 +22,7 @@ beforeEach(() => {
   Object.defineProperty(HTMLElement.prototype, "clientHeight", { configurable: true, value: 500 });
 });
 
-function show(newJob?: (from?: string) => void): void {
+function show(newJob?: (from?: string) => void): { store: JobStore } {
   const stream = new EventStream(service, {});
   const store = new JobStore(service, stream);
   list = new JobList(service, stream, () => store.everybodysStream);
@@ -37,6 +37,7 @@ function show(newJob?: (from?: string) => void): void {
       {...(newJob && { newJob })}
     />,
   );
+  return { store };
 }
 
 async function rows(): Promise<HTMLElement[]> {
@@ -219,6 +220,27 @@ it("tells what ended since the last look, until it is seen", async () => {
   await waitFor(() => {
     expect(screen.queryByText(/since you last looked/)).toBeNull();
   });
+});
+
+it("offers the labels of listed jobs, and the keys of those of all jobs", async () => {
+  service.answers.set("jobs", { jobs: [preview({ id: "a", labels: { ana: EVIL } })] });
+  service.answers.set("jobs/labels", { keys: ["study"] });
+  show();
+  await rows();
+  fireEvent.click(screen.getByRole("button", { name: "Filters" }));
+  const label = screen.getByLabelText<HTMLInputElement>("Label");
+  await waitFor(() => {
+    expect([...(label.list?.options ?? [])].map(({ value }) => value)).toEqual([`ana=${EVIL}`, "study="]);
+  });
+});
+
+it("shows the labels that a job is given in the page", async () => {
+  service.answers.set("jobs", { jobs: [preview({ id: "a" })] });
+  service.answers.set("PUT jobs/a/labels", undefined);
+  const { store } = show();
+  const [row] = await rows();
+  await act(() => store.setLabels("a", { study: EVIL }));
+  expect(row?.textContent).toContain(`study=${EVIL}`);
 });
 
 it("filters by what is chosen in the menu, says how many filters there are, and clears them", async () => {

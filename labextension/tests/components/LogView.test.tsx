@@ -19,7 +19,7 @@ function View({ isLive = false }: { isLive?: boolean }): ReactNode {
   return (
     <LogView
       service={service}
-      jobId="a"
+      path="jobs/a"
       containers={5}
       target={target}
       setTarget={setTarget}

@@ -63,9 +63,14 @@ export class ScriptedService implements IService {
   }
 
   /** An answer is `Bytes`, or a text that the service answers whole. */
-  async read(path: string, query: Query, { limit, keep }: Extent): Promise<Bytes> {
+  async read(path: string, query: Query, { limit, keep, signal }: Extent): Promise<Bytes> {
     this.asked.push(this.name(path, query));
-    const answer = await this.answer(path, query);
+    const aborted = new Promise((_, reject) => {
+      signal?.addEventListener("abort", () => {
+        reject(new DOMException("", "AbortError"));
+      });
+    });
+    const answer = await Promise.race([this.answer(path, query), aborted]);
     if (typeof answer !== "string") return answer as Bytes;
     const bytes = new TextEncoder().encode(answer);
     const kept = keep === "first" ? bytes.slice(0, limit) : bytes.slice(-limit);

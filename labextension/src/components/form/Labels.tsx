@@ -1,41 +1,55 @@
-import type { ReactNode } from "react";
+import { type ReactNode, useId } from "react";
 
 import type { Label } from "../../rules/spec";
+import type { IService } from "../../service/port";
 import { useTranslator } from "../context";
+import { useLabelKeys } from "../useLabelKeys";
 import { NamedLines } from "./NamedLines";
 import { usePlace } from "./fields";
 
 interface Props {
+  service: IService;
   labels: readonly Label[];
   onChange: (labels: readonly Label[]) => void;
 }
 
 /** The labels of a draft, by which its job is found again. */
-export function Labels({ labels, onChange }: Props): ReactNode {
+export function Labels({ service, labels, onChange }: Props): ReactNode {
   const tr = useTranslator();
+  const keys = useLabelKeys(service);
+  const offered = useId();
   return (
-    <NamedLines
-      title={tr.__("Labels")}
-      added={tr.__("Label")}
-      nameOf={(number) => tr.__("label %1", number)}
-      lines={labels}
-      onChange={onChange}
-      make={(key) => ({ key, name: "", text: "" })}
-    >
-      {(label, number, replace) => (
-        <LabelLine label={label} name={tr.__("Label %1", number)} onChange={replace} />
-      )}
-    </NamedLines>
+    <>
+      <datalist id={offered}>
+        {keys.map((key) => (
+          <option key={key} value={key} />
+        ))}
+      </datalist>
+      <NamedLines
+        title={tr.__("Labels")}
+        added={tr.__("Label")}
+        nameOf={(number) => tr.__("label %1", number)}
+        lines={labels}
+        onChange={onChange}
+        make={(key) => ({ key, name: "", text: "" })}
+      >
+        {(label, number, replace) => (
+          <LabelLine label={label} name={tr.__("Label %1", number)} offered={offered} onChange={replace} />
+        )}
+      </NamedLines>
+    </>
   );
 }
 
 interface LabelLineProps {
   label: Label;
   name: string;
+  /** The id of the keys that are offered. */
+  offered: string;
   onChange: (label: Label) => void;
 }
 
-function LabelLine({ label, name, onChange }: LabelLineProps): ReactNode {
+function LabelLine({ label, name, offered, onChange }: LabelLineProps): ReactNode {
   const tr = useTranslator();
   const { control, faults } = usePlace(["labels", label.name]);
   return (
@@ -44,6 +58,7 @@ function LabelLine({ label, name, onChange }: LabelLineProps): ReactNode {
         <input
           {...control}
           className="cts-name"
+          list={offered}
           aria-label={tr.__("%1: name", name)}
           placeholder={tr.__("study")}
           value={label.name}

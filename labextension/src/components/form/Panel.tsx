@@ -184,6 +184,7 @@ function Form({ store, stream }: { store: DraftStore; stream: EventStream }): Re
               <Part title={tr.__("Outputs")}>
                 <OutputFolder store={store} />
                 <Labels
+                  service={store.service}
                   labels={draft.labels}
                   onChange={(labels) => {
                     store.change({ labels });
