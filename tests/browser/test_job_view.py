@@ -83,6 +83,11 @@ def test_a_live_log_is_followed_until_it_is_scrolled_up(lab, view, page, tmp_pat
     log.scroll_into_view_if_needed()
     expect(log.locator("mark").first).to_be_in_viewport(timeout=LONG)
     shot("log-found")
+    # So far up that it is not loaded.
+    shown.get_by_label("Find in the log").fill("000007 contigs")
+    shown.get_by_role("button", name="Search earlier").click()
+    expect(log.locator("[data-current=true]")).to_contain_text("000007 contigs", timeout=LONG)
+    expect(log.locator("mark").first).to_be_in_viewport(timeout=LONG)
 
 
 def painted(strip: Locator) -> set[str]:
@@ -138,6 +143,12 @@ def test_a_failed_job_by_its_strip_table_and_outputs(lab, view, page, shot):
     shown.locator(".cts-containers summary").click()
     expect(shown.locator(".cts-containers tbody tr")).to_have_count(6)
     expect(shown.locator(".cts-containers tbody tr").first).to_contain_text("Failed")
+    shown.get_by_label("Find by an input").fill("4.txt")
+    found = shown.locator(".cts-containers tbody tr")
+    expect(found).to_have_count(1)
+    expect(found).to_contain_text("Failed")
+    expect(found.get_by_title("data/in/4.txt")).to_be_visible()
+    shown.get_by_label("Find by an input").fill("")
     # What completed is there, unchanged, and can be looked at.
     outputs = shown.locator(".cts-outputs")
     expect(outputs.locator("tbody tr")).to_have_count(4)
@@ -155,6 +166,14 @@ def test_a_failed_job_by_its_strip_table_and_outputs(lab, view, page, shot):
     expect(shown.get_by_role("region", name="Command lines")).to_contain_text(
         "/output_files/o_0.tsv"
     )
+    shown.get_by_role("button", name="More").click()
+    shown.get_by_role("menuitem", name="Labels").click()
+    shown.get_by_role("button", name="+ Label").click()
+    page.keyboard.type("study")
+    shown.get_by_label("Label 1: value").fill("soil")
+    shown.get_by_role("button", name="Save").click()
+    expect(shown.get_by_text("Saved")).to_be_visible(timeout=LONG)
+    expect(shown).to_contain_text("study=soil")
     shown.evaluate("e => { e.style.width = '320px'; }")
     page.wait_for_timeout(200)
     assert shown.evaluate("e => e.scrollWidth <= e.clientWidth + 1")

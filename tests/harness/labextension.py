@@ -20,8 +20,8 @@ NODE_PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 STARTER = ROOT / "tests" / "harness" / "start_extension.mjs"
 MAX_START, MAX_START_PACKED = 150_000, 45_000
 """Bytes of what a page loads of it at start."""
-MAX_LOADER, MAX_WIDGET_PACKED = 1_500, 80_000
-"""Bytes of what a widget brings along."""
+MAX_LOADER, MAX_WIDGET_PACKED = 1_500, 82_000
+"""Bytes of what a widget brings along: 80,000 until it searched whole logs, found containers by inputs and changed labels."""
 
 
 def built_labextension() -> Path:

@@ -1,8 +1,9 @@
-import { type ReactNode, useEffect, useMemo, useState } from "react";
+import { type ReactNode, useDeferredValue, useEffect, useMemo, useState } from "react";
 
 import type { Container, Containers } from "../api/types";
 import { formatSeconds, secondsOf, sortContainers } from "../rules/strip";
-import { MOODS, type Mood, formatSize, moodOf, nameMood, number } from "../rules/words";
+import type { Translator } from "../rules/translator";
+import { MOODS, type Mood, formatCount, formatSize, moodOf, nameMood, number } from "../rules/words";
 import { asServiceError, isAbort } from "../service/errors";
 import type { IService } from "../service/port";
 import type { LogName } from "../store/log";
@@ -12,12 +13,16 @@ import { useNow, useTranslator } from "./context";
 
 /** Inputs of a container that are named; the others are counted. */
 const MAX_INPUTS = 50;
+/** Containers whose inputs are asked for at once. */
+const PAGE = 250;
 
 interface Props {
   service: IService;
   /** Of the job, whose files are asked for; null where they are for another user. */
   path: string | null;
   containers: readonly Container[];
+  /** Those that each container asked for. */
+  cpus: number;
   /** The time by the service's clock. */
   now: () => number;
   isLive: boolean;
@@ -31,6 +36,7 @@ export function ContainerTable({
   service,
   path,
   containers,
+  cpus,
   now: clock,
   isLive,
   chosen,
@@ -45,9 +51,18 @@ export function ContainerTable({
     for (const { state } of containers) all.set(moodOf(state), (all.get(moodOf(state)) ?? 0) + 1);
     return all;
   }, [containers]);
+  const inputs = useInputs(service, path);
+  const [typed, type] = useState("");
+  const wanted = useDeferredValue(typed.trim());
+  /** The input that is wanted, of each container that has it. */
+  const found = useMemo(() => (wanted ? findInputs(inputs.names, wanted) : null), [inputs.names, wanted]);
   const rows = useMemo(
-    () => sortContainers(containers).filter(({ state }) => mood === null || moodOf(state) === mood),
-    [containers, mood],
+    () =>
+      sortContainers(containers).filter(
+        ({ state, number: each }) =>
+          (mood === null || moodOf(state) === mood) && (found === null || found.has(each)),
+      ),
+    [containers, mood, found],
   );
   const columns: Column<Container>[] = [
     {
@@ -90,7 +105,30 @@ export function ContainerTable({
         return bytes === undefined ? "" : formatSize(bytes);
       },
     },
+    {
+      title: tr.__("Cpu"),
+      className: "cts-c-cpu",
+      cell: ({ cpu_seconds: busy, wall_seconds: wall }) =>
+        busy === undefined || !wall ? "" : tr.__("%1%%", Math.round((100 * busy) / (wall * cpus))),
+    },
   ];
+  if (path !== null) {
+    columns.push({
+      title: tr.__("Inputs"),
+      className: "cts-c-inputs",
+      cell: ({ number: each }) => {
+        const names = inputs.names.get(each) ?? [];
+        const name = found?.get(each) ?? names[0];
+        if (name === undefined) return "";
+        const shown = baseName(name);
+        return (
+          <span title={name}>
+            {names.length > 1 ? tr.__("%1 and %2 more", shown, number(names.length - 1)) : shown}
+          </span>
+        );
+      },
+    });
+  }
   return (
     <>
       <div className="cts-controls">
@@ -108,6 +146,24 @@ export function ContainerTable({
             </option>
           ))}
         </select>
+        {inputs.names.size > 0 && (
+          <>
+            <input
+              type="search"
+              className="cts-find"
+              aria-label={tr.__("Find by an input")}
+              placeholder={tr.__("Find by an input")}
+              value={typed}
+              onChange={(event) => {
+                type(event.currentTarget.value);
+              }}
+            />
+            <span role="status" className="cts-faint">
+              {found && formatFound(rows.length, inputs.isWhole, tr)}
+            </span>
+          </>
+        )}
+        {inputs.message && <span role="alert">{tr.__("Inputs: %1", inputs.message)}</span>}
       </div>
       <VirtualTable
         label={tr.__("Containers")}
@@ -121,6 +177,69 @@ export function ContainerTable({
       )}
     </>
   );
+}
+
+interface Inputs {
+  /** The inputs of each container whose inputs are known, by its number. */
+  names: ReadonlyMap<number, readonly string[]>;
+  isWhole: boolean;
+  /** Why they are not known; empty if they are, or will be. */
+  message: string;
+}
+
+const NO_INPUTS: Inputs = { names: new Map(), isWhole: false, message: "" };
+
+/** What the containers work on, asked for page by page. */
+function useInputs(service: IService, path: string | null): Inputs {
+  const [inputs, setInputs] = useState(NO_INPUTS);
+  useEffect(() => {
+    if (path === null) return undefined;
+    const request = new AbortController();
+    const load = async (): Promise<void> => {
+      let names: Inputs["names"] = new Map();
+      let after: number | undefined;
+      do {
+        const query = { limit: PAGE, ...(after !== undefined && { after }) };
+        const page = await service.get<Containers>(`${path}/containers`, query, request.signal);
+        if (request.signal.aborted) return;
+        const more = page.containers.map(
+          ({ number: each, inputs: files = [] }) => [each, files.map(({ file }) => file)] as const,
+        );
+        names = new Map([...names, ...more.filter(([, files]) => files.length)]);
+        after = page.next;
+        setInputs({ names, isWhole: after === undefined, message: "" });
+      } while (after !== undefined);
+    };
+    load().catch((error: unknown) => {
+      if (isAbort(error)) return;
+      const { message } = asServiceError(error);
+      setInputs((before) => ({ ...before, message }));
+    });
+    return () => {
+      request.abort();
+    };
+  }, [service, path]);
+  return inputs;
+}
+
+/** The first input of each container that a text is part of, whatever the cases. */
+function findInputs(names: Inputs["names"], wanted: string): Map<number, string> {
+  const text = wanted.toLowerCase();
+  return new Map(
+    [...names].flatMap(([each, files]) => {
+      const file = files.find((one) => one.toLowerCase().includes(text));
+      return file === undefined ? [] : [[each, file] as const];
+    }),
+  );
+}
+
+function formatFound(count: number, isOfAll: boolean, tr: Translator): string {
+  const containers = formatCount(count, "container", tr);
+  return isOfAll ? containers : tr.__("%1 so far", containers);
+}
+
+function baseName(path: string): string {
+  return path.slice(path.lastIndexOf("/") + 1);
 }
 
 interface DetailProps extends Pick<Props, "service" | "path" | "showLog"> {

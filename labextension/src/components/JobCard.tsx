@@ -207,6 +207,7 @@ function Loaded({
               service={store.service}
               path={view.isOthers ? null : path}
               containers={containers}
+              cpus={request.cpus}
               now={now}
               isLive={isLive}
               chosen={chosen}

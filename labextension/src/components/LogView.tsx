@@ -9,12 +9,11 @@ import {
   useState,
 } from "react";
 
-import { endOf, rowAt, rowPlace, rowText, type LogWindow } from "../rules/log";
+import { endOf, hasText, rowAt, rowPlace, type LogWindow } from "../rules/log";
 import type { Translator } from "../rules/translator";
-import { plainText, occurrences } from "../rules/sgr";
 import { formatSize, number } from "../rules/words";
 import type { IService } from "../service/port";
-import { type LogName, LogReader, type LogState } from "../store/log";
+import { type Found, type LogName, LogReader, type LogState } from "../store/log";
 import { LogLines } from "./LogLines";
 import { useTranslator, useView } from "./context";
 
@@ -128,6 +127,12 @@ export function LogView({
   );
 }
 
+interface Searched {
+  wanted: string;
+  step: 1 | -1;
+  found: Found;
+}
+
 interface OneProps {
   service: IService;
   path: string;
@@ -152,6 +157,8 @@ function OneLog({ service, path, isLive, keys, arrive }: OneProps): ReactNode {
   const found = useMemo(() => findRows(window, needle), [window, needle]);
   /** The place in the log of the line that was found last. */
   const [current, setCurrent] = useState<number | null>(null);
+  /** What became of the latest search beyond what is loaded, and which way it went. */
+  const [searched, setSearched] = useState<Searched | null>(null);
   const finder = useRef<HTMLInputElement>(null);
   const frame = useRef<HTMLDivElement>(null);
 
@@ -174,6 +181,20 @@ function OneLog({ service, path, isLive, keys, arrive }: OneProps): ReactNode {
   const toEnd = (): void => {
     void reader.toEnd();
     follow(true);
+  };
+  const look = (wants: string): void => {
+    reader.stopSearch();
+    setWanted(wants);
+    setCurrent(null);
+  };
+  const canSearch = (step: 1 | -1): boolean => (step > 0 ? reader.hasLater : reader.hasEarlier);
+  const search = async (step: 1 | -1): Promise<void> => {
+    setSearched(null);
+    const place = await reader.search(wanted, step);
+    setSearched({ wanted, step, found: place });
+    if (typeof place !== "number") return;
+    follow(false);
+    setCurrent(place);
   };
   const find = (step: 1 | -1): void => {
     const from = current === null ? (step > 0 ? -1 : window.rows.length) : rowAt(window, current);
@@ -216,8 +237,7 @@ function OneLog({ service, path, isLive, keys, arrive }: OneProps): ReactNode {
             placeholder={tr.__("Find")}
             value={wanted}
             onChange={(event) => {
-              setWanted(event.currentTarget.value);
-              setCurrent(null);
+              look(event.currentTarget.value);
             }}
             onKeyDown={onFindKey}
           />
@@ -243,9 +263,36 @@ function OneLog({ service, path, isLive, keys, arrive }: OneProps): ReactNode {
               >
                 ↓
               </button>
+              {state.searched === null ? (
+                <>
+                  {canSearch(-1) && (
+                    <button type="button" onClick={() => void search(-1)}>
+                      {tr.__("Search earlier")}
+                    </button>
+                  )}
+                  {canSearch(1) && (
+                    <button type="button" onClick={() => void search(1)}>
+                      {tr.__("Search on")}
+                    </button>
+                  )}
+                </>
+              ) : (
+                <button
+                  type="button"
+                  onClick={() => {
+                    reader.stopSearch();
+                  }}
+                >
+                  {tr.__("Stop")}
+                </button>
+              )}
               <span role="status" className="cts-faint">
                 {formatFound(place, found.length, isWhole(state), tr)}
+                {searched?.wanted === wanted && ` ${formatSearched(searched, tr)}`}
               </span>
+              {state.searched !== null && (
+                <span className="cts-faint">{tr.__("Searched to %1", formatSize(state.searched))}</span>
+              )}
             </>
           )}
           <Check label={tr.__("Wrap")} isOn={isWrapped} set={setWrapped} />
@@ -320,9 +367,7 @@ function Check({
 
 function findRows(window: LogWindow, wanted: string): number[] {
   if (!wanted) return [];
-  return window.rows.flatMap((_, row) =>
-    occurrences(plainText(rowText(window, row)), wanted).length ? [row] : [],
-  );
+  return window.rows.flatMap((_, row) => (hasText(window, row, wanted) ? [row] : []));
 }
 
 /** Whether all of the log is loaded that there is. */
@@ -335,6 +380,13 @@ function formatFound(place: number, count: number, isOfAll: boolean, tr: Transla
   const lines = count ? tr._n("%2 line", "%2 lines", count, number(count)) : tr.__("No line");
   const found = place < 0 ? lines : tr.__("%1 of %2", number(place + 1), lines);
   return isOfAll ? found : tr.__("%1 in the part that is loaded", found);
+}
+
+/** What became of a search beyond the part that is loaded. */
+function formatSearched({ step, found }: Searched, tr: Translator): string {
+  if (found === "stopped") return tr.__("The search was stopped.");
+  if (found !== "none") return "";
+  return step > 0 ? tr.__("None after it.") : tr.__("None before it.");
 }
 
 /** Which part of the log is loaded, or why there is none. */

@@ -1,6 +1,7 @@
 // A log of any size, of which a window is held: its bytes, and where its rows begin.
 
 import { decode, join } from "./bytes";
+import { occurrences, plainText, withoutSequences } from "./sgr";
 
 /** The bytes and rows that a window holds at most; a row is a line, or a part of a very long one. */
 export const WINDOW_BYTES = 2_000_000;
@@ -50,6 +51,32 @@ export function rowText({ bytes, rows }: LogWindow, index: number): string {
   const text = decode(row).replace(/\r?\n$/, "");
   // A line that was written over again, as progress is: its last state.
   return text.slice(text.replace(/\r+$/, "").lastIndexOf("\r") + 1).replace(/\r+$/, "");
+}
+
+/** Whether a row has a text as it is shown, whatever the cases. */
+export function hasText(window: LogWindow, row: number, wanted: string): boolean {
+  return occurrences(plainText(rowText(window, row)), wanted).length > 0;
+}
+
+/** The first row that has a text, or the last for -1 as `step`; -1 if none has it. */
+export function findRow(window: LogWindow, wanted: string, step: 1 | -1): number {
+  // Of a large log most windows do not have it at all, and that is seen in a tenth of the time.
+  const text = withoutSequences(decode(window.bytes)).toLowerCase();
+  if (!text.includes(wanted.toLowerCase())) return -1;
+  const has = (_: number, row: number): boolean => hasText(window, row, wanted);
+  return step > 0 ? window.rows.findIndex(has) : window.rows.findLastIndex(has);
+}
+
+/** The part of a window that is around a row, of no more rows than a window holds. */
+export function around({ bytes, start, rows }: LogWindow, row: number): LogWindow {
+  const first = Math.max(0, row - WINDOW_ROWS / 2);
+  const begin = rows[first] ?? 0;
+  return windowOf(bytes.slice(begin, rows[first + WINDOW_ROWS]), start + begin);
+}
+
+/** Whether more of a window's last row may follow in the log. */
+export function isOpen({ bytes }: LogWindow): boolean {
+  return bytes.at(-1) !== NEWLINE;
 }
 
 /** The place in the log where a row begins, which tells it apart from all others. */

@@ -7,7 +7,7 @@ export interface Span {
 }
 
 // eslint-disable-next-line no-control-regex -- that is what a terminal's sequences begin with
-const SEQUENCE = /\u001b\[([0-?]*)[ -/]*([@-~])|\u001b\][^\u0007\u001b]{0,500}(?:\u0007|\u001b\\)/g;
+const SEQUENCE = /\u001b\[([0-?]*)[ -/]*([@-~])|\u001b\][^\n\u0007\u001b]{0,500}(?:\u0007|\u001b\\)/g;
 // eslint-disable-next-line no-control-regex -- shown as a picture each, but for the tab
 const CONTROL = /[\u0000-\u0008\u000a-\u001f\u007f]/g;
 const FIRST_PICTURE = 0x2400;
@@ -50,6 +50,11 @@ export function spansOf(line: string): Span[] {
   }
   add(line.slice(place), look);
   return spans;
+}
+
+/** A text of many lines without what a terminal would obey. */
+export function withoutSequences(text: string): string {
+  return text.replace(SEQUENCE, "");
 }
 
 /** The text of a line as it is shown. */

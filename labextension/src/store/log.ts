@@ -1,6 +1,19 @@
 // A log of a container, of which a window is loaded by ranges of bytes; a live one is followed.
 
-import { EMPTY, type LogWindow, WINDOW_BYTES, append, endOf, prepend, windowOf } from "../rules/log";
+import {
+  EMPTY,
+  type LogWindow,
+  WINDOW_BYTES,
+  append,
+  around,
+  endOf,
+  findRow,
+  hasText,
+  isOpen,
+  prepend,
+  rowPlace,
+  windowOf,
+} from "../rules/log";
 import { asServiceError, isAbort } from "../service/errors";
 import type { Bytes, IService, Query } from "../service/port";
 import { Observable } from "./observable";
@@ -9,6 +22,8 @@ export type LogName = "stdout" | "stderr";
 
 /** The bytes that are loaded at once. */
 export const CHUNK = 256_000;
+/** The bytes that a search looks through at once. */
+export const SEARCHED = 1_000_000;
 /** How long the service is asked to wait for more, in s, and until the next try where it cannot be asked. */
 const WAIT_SECONDS = 10;
 export const RETRY_MS = 5_000;
@@ -24,6 +39,8 @@ export interface LogState {
   readonly phase: "loading" | "none" | "shown";
   /** Whether a service that answers no parts has answered more than is shown. */
   readonly isCut: boolean;
+  /** The place that a search beyond the window has come to; null while there is none. */
+  readonly searched: number | null;
   /** Why the latest request failed; empty if it did not. */
   readonly message: string;
 }
@@ -34,12 +51,18 @@ const LOADING: LogState = {
   hasEnded: false,
   phase: "loading",
   isCut: false,
+  searched: null,
   message: "",
 };
+
+/** The place of the row that a search has found, or why there is none. */
+export type Found = number | "none" | "stopped";
 
 /** Keeps a live log up to date while it is watched. */
 export class LogReader extends Observable<LogState> {
   private request = new AbortController();
+  /** Ends the search that goes on. */
+  private searching = new AbortController();
   private isBusy = false;
   /** Whether a service that answers no parts was asked after the job had ended. */
   private isComplete = false;
@@ -106,6 +129,69 @@ export class LogReader extends Observable<LogState> {
     if (part) this.showTail(part);
   }
 
+  /**
+   * Looks through what is after the window, or before it, for the next row that has a text, and shows what is around it.
+   * A search that goes on ends.
+   */
+  async search(wanted: string, step: 1 | -1): Promise<Found> {
+    this.stopSearch();
+    const { signal } = (this.searching = new AbortController());
+    const either = AbortSignal.any([this.request.signal, signal]);
+    try {
+      const found = await (step > 0 ? this.searchAfter(wanted, either) : this.searchBefore(wanted, either));
+      if (!found) return "none";
+      const [part, row] = found;
+      const place = rowPlace(part, row);
+      this.setAtEnd(false);
+      this.set({ window: around(part, row) });
+      return place;
+    } catch (error) {
+      if (!isAbort(error)) this.set({ message: asServiceError(error).message });
+      return "stopped";
+    } finally {
+      if (this.searching.signal === signal) this.set({ searched: null });
+    }
+  }
+
+  stopSearch(): void {
+    this.searching.abort();
+  }
+
+  private async searchAfter(wanted: string, signal: AbortSignal): Promise<[LogWindow, number] | null> {
+    let seek = endAfter(this.view.window, wanted);
+    for (;;) {
+      this.set({ searched: seek });
+      const { size, part } = await this.part(seek, SEARCHED, signal);
+      const row = findRow(part, wanted, 1);
+      if (row >= 0) return [part, row];
+      if (!part.bytes.length || endOf(part) >= size) return null;
+      // The rest of a line that was cut belongs to its beginning.
+      seek = endAfter(part, wanted);
+    }
+  }
+
+  private async searchBefore(wanted: string, signal: AbortSignal): Promise<[LogWindow, number] | null> {
+    let end = beginBefore(this.view.window, wanted);
+    while (end > 0) {
+      this.set({ searched: end });
+      const seek = Math.max(0, end - SEARCHED);
+      const { part } = await this.part(seek, end - seek, signal);
+      const row = findRow(part, wanted, -1);
+      if (row >= 0) return [part, row];
+      end = seek > 0 ? beginBefore(part, wanted) : 0;
+    }
+    return null;
+  }
+
+  private async part(
+    seek: number,
+    length: number,
+    signal: AbortSignal,
+  ): Promise<{ part: LogWindow; size: number }> {
+    const answer = await this.read({ seek, length }, signal, SEARCHED);
+    return { part: windowOf(answer.bytes, seek), size: told(answer).size ?? 0 };
+  }
+
   private async follow(signal: AbortSignal): Promise<void> {
     while (!signal.aborted && !this.isFinal) {
       try {
@@ -164,8 +250,8 @@ export class LogReader extends Observable<LogState> {
     });
   }
 
-  private read(query: Query, signal: AbortSignal): Promise<Bytes> {
-    return this.service.read(this.path, query, { limit: CHUNK, keep: "last", signal });
+  private read(query: Query, signal: AbortSignal, limit = CHUNK): Promise<Bytes> {
+    return this.service.read(this.path, query, { limit, keep: "last", signal });
   }
 
   /** What a person asks for; one thing at once, and null for another meanwhile or if it failed. */
@@ -195,6 +281,20 @@ export class LogReader extends Observable<LogState> {
       if (signal.aborted) done();
     });
   }
+}
+
+/** Where a search goes on after a window: at its last row again, if that goes on and does not have the text so far. */
+function endAfter(window: LogWindow, wanted: string): number {
+  const last = window.rows.length - 1;
+  return last > 0 && isOpen(window) && !hasText(window, last, wanted)
+    ? rowPlace(window, last)
+    : endOf(window);
+}
+
+/** Where one ends before a window: after its first row, which may have begun earlier, unless that has the text. */
+function beginBefore(window: LogWindow, wanted: string): number {
+  if (window.rows.length < 2 || hasText(window, 0, wanted)) return window.start;
+  return rowPlace(window, 1);
 }
 
 /** What an answer says of the whole log. */

@@ -1,9 +1,10 @@
-import { fireEvent, render, screen, within } from "@testing-library/react";
+import { fireEvent, render, screen, waitFor, within } from "@testing-library/react";
 import axe from "axe-core";
 import { beforeEach, expect, it, vi } from "vitest";
 
 import type { Container } from "../../src/api/types";
 import { JobCard } from "../../src/components/JobCard";
+import { ServiceError } from "../../src/service/errors";
 import { EventStream } from "../../src/service/stream";
 import { JobStore } from "../../src/store/jobs";
 import { preview } from "../jobs";
@@ -95,6 +96,63 @@ it("has a table with those that failed first, filtered by state, and names input
   expect(element.querySelector("img")).toBeNull();
   const { violations } = await axe.run(element, { rules: { region: { enabled: false } } });
   expect(violations).toEqual([]);
+});
+
+it("names the inputs of containers, and finds one by a file's name, with whether it failed", async () => {
+  const containers = Array.from({ length: 600 }, (_, n) =>
+    container(n, n === 444 ? "error" : "complete", n === 444 ? { cpu_seconds: 90, wall_seconds: 60 } : {}),
+  );
+  const element = await show(containers);
+  const files = (n: number): { file: string }[] => [
+    { file: `mags/genome-${n}.fna` },
+    { file: `mags/${EVIL}-${n}.gff` },
+  ];
+  let release: () => void = () => undefined;
+  service.answers.set(
+    `jobs/${id}/containers`,
+    async ({ after = -1, limit }: { after?: number; limit: number }) => {
+      const page = containers.slice(after + 1, after + 1 + limit);
+      // The last page is waited for.
+      if (after >= 400) await new Promise<void>((resolve) => (release = resolve));
+      const last = page.at(-1)?.number ?? 0;
+      return {
+        containers: page.map((one) => ({ ...one, inputs: files(one.number) })),
+        ...(last < 599 && { next: last }),
+      };
+    },
+  );
+  const card = within(element);
+  fireEvent.click(card.getByText("600 containers"));
+  const table = await card.findByRole("table");
+  const finder = await card.findByRole("searchbox", { name: "Find by an input" });
+  await waitFor(() => {
+    expect(table.textContent).toContain("genome-444.fna and 1 more");
+  });
+  expect(within(table).getAllByRole("row")[1]?.textContent).toContain("150%");
+  fireEvent.change(finder, { target: { value: "GENOME-44" } });
+  // 44, 440 to 449.
+  expect(await card.findByText("11 containers so far")).toBeTruthy();
+  release();
+  expect(await card.findByText("11 containers")).toBeTruthy();
+  const [, first] = within(table).getAllByRole("row");
+  expect(first?.textContent).toMatch(/^444.*Failed.*genome-444\.fna/);
+  fireEvent.change(finder, { target: { value: "-444.gff" } });
+  expect(await card.findByText("1 container")).toBeTruthy();
+  expect(table.textContent).toContain(`${EVIL}-444.gff and 1 more`);
+  fireEvent.change(card.getByLabelText("Containers that are shown"), { target: { value: "done" } });
+  expect(await card.findByText("0 containers")).toBeTruthy();
+  expect(service.asked.filter((path) => path.includes("limit=250"))).toEqual(
+    ["", "&after=249", "&after=499"].map((after) => `jobs/${id}/containers?limit=250${after}`),
+  );
+  expect(element.querySelector("img")).toBeNull();
+});
+
+it("says why it does not know the inputs", async () => {
+  const card = within(await show([container(0, "complete"), container(1, "complete")]));
+  service.answers.set(`jobs/${id}/containers`, new ServiceError(503, "Away"));
+  fireEvent.click(card.getByText("2 containers"));
+  expect(await card.findByText("Inputs: Away")).toBeTruthy();
+  expect(card.queryByRole("searchbox")).toBeNull();
 });
 
 it("says that the service does not know a container", async () => {

@@ -4,6 +4,7 @@ import { type ReactNode, useState } from "react";
 import { beforeEach, expect, it, vi } from "vitest";
 
 import { type LogTarget, LogView } from "../../src/components/LogView";
+import type { Query } from "../../src/service/port";
 import { ScriptedLog } from "../service/log";
 import { ScriptedService } from "../service/scripted";
 
@@ -143,6 +144,46 @@ it("says that it looks at no more than what is loaded of a long log", async () =
   expect(await screen.findByText("1 line in the part that is loaded")).toBeTruthy();
   fireEvent.keyDown(finder, { key: "Enter" });
   expect(screen.getByText("1 of 1 line in the part that is loaded")).toBeTruthy();
+});
+
+it("searches on beyond what is loaded, either way, and says where there is none", async () => {
+  const middle = `${"middle".repeat(100)}\n`.repeat(2_000);
+  const long = log(`${middle}a needle\n${middle}another needle\n${middle}`);
+  service.answers.set("jobs/a/log/0/stdout", long.answer);
+  render(<View />);
+  const finder = await screen.findByRole("searchbox");
+  fireEvent.change(finder, { target: { value: "NEEDLE" } });
+  expect(await screen.findByText("No line in the part that is loaded")).toBeTruthy();
+  expect(screen.queryByRole("button", { name: "Search on" })).toBeNull();
+  for (const place of ["2.4 MB to 3.4 MB of 3.6 MB", "351.7 kB to 1.4 MB of 3.6 MB"]) {
+    fireEvent.click(screen.getByRole("button", { name: "Search earlier" }));
+    expect(await screen.findByText(place)).toBeTruthy();
+    expect(screen.getByText("1 of 1 line in the part that is loaded")).toBeTruthy();
+  }
+  fireEvent.click(screen.getByRole("button", { name: "Search earlier" }));
+  expect(await screen.findByText(/None before it\.$/)).toBeTruthy();
+  fireEvent.click(screen.getByRole("button", { name: "Search on" }));
+  expect(await screen.findByText("2.4 MB to 3.4 MB of 3.6 MB")).toBeTruthy();
+  fireEvent.click(screen.getByRole("button", { name: "Search on" }));
+  expect(await screen.findByText(/None after it\.$/)).toBeTruthy();
+});
+
+it("stops a search when it is told to, or another text is wanted", async () => {
+  const long = log("middle\n".repeat(300_000));
+  let answer: (query: Query) => unknown = long.answer;
+  service.answers.set("jobs/a/log/0/stdout", (query: Query) => answer(query));
+  render(<View />);
+  const finder = await screen.findByRole("searchbox");
+  fireEvent.change(finder, { target: { value: "needle" } });
+  answer = () => new Promise(() => undefined);
+  fireEvent.click(await screen.findByRole("button", { name: "Search earlier" }));
+  expect(await screen.findByText("Searched to 1.8 MB")).toBeTruthy();
+  fireEvent.click(screen.getByRole("button", { name: "Stop" }));
+  expect(await screen.findByText(/The search was stopped\.$/)).toBeTruthy();
+  fireEvent.click(screen.getByRole("button", { name: "Search earlier" }));
+  fireEvent.change(finder, { target: { value: "other" } });
+  expect(await screen.findByRole("button", { name: "Search earlier" })).toBeTruthy();
+  expect(screen.queryByText(/Searched to/)).toBeNull();
 });
 
 it.each([

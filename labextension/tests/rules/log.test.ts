@@ -6,7 +6,9 @@ import {
   WINDOW_BYTES,
   WINDOW_ROWS,
   append,
+  around,
   endOf,
+  findRow,
   prepend,
   rowAt,
   rowPlace,
@@ -36,6 +38,21 @@ it("splits very long lines, and no character", () => {
 
 it("begins after a character of which it has the end", () => {
   expect(texts(windowOf(bytes("é!").slice(1), 7))).toEqual(["!"]);
+});
+
+it("finds the first or the last row that has a text as it is shown", () => {
+  const window = windowOf(bytes("one\nan Er\u001b[31mror\u001b[0m\n[31m\nerror again\nend"), 10);
+  expect([findRow(window, "ERROR", 1), findRow(window, "error", -1)]).toEqual([1, 3]);
+  expect(findRow(window, "nowhere", 1)).toBe(-1);
+  // Of a sequence nothing is shown; of one without its beginning all is.
+  expect([findRow(window, "[31m", 1), findRow(window, "\n", 1)]).toEqual([2, -1]);
+});
+
+it("has no more rows around one than a window holds", () => {
+  const window = windowOf(bytes("x\n".repeat(3 * WINDOW_ROWS)), 10);
+  const middle = around(window, 2 * WINDOW_ROWS);
+  expect([middle.rows.length, rowAt(middle, 10 + 4 * WINDOW_ROWS)]).toEqual([WINDOW_ROWS, WINDOW_ROWS / 2]);
+  expect(around(window, 3).start).toBe(10);
 });
 
 it("joins what comes before and after", () => {

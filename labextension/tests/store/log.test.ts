@@ -1,6 +1,7 @@
 import { beforeEach, expect, it, vi } from "vitest";
 
 import { decode } from "../../src/rules/bytes";
+import { endOf, rowAt, rowText } from "../../src/rules/log";
 import { ServiceError } from "../../src/service/errors";
 import { CHUNK, LogReader, RETRY_MS } from "../../src/store/log";
 import { ScriptedLog } from "../service/log";
@@ -69,6 +70,64 @@ it("loads parts of a long log, and each byte at its place", async () => {
   expect(text(reader) === log.text.slice(0, 2 * CHUNK)).toBe(true);
   await reader.toEnd();
   expect(text(reader) === log.text.slice(-CHUNK)).toBe(true);
+});
+
+it("searches beyond the window both ways, also where a part of the log ends within a line", async () => {
+  const log = new ScriptedLog("");
+  log.hasEnded = true;
+  // Each begins a little before an end of a part that is searched, from either end of the log.
+  const lines = "x".repeat(99) + "\n";
+  log.text = `${lines.repeat(9_999)}${"x".repeat(98)}needle 1\n${lines.repeat(30_000)}needle 2\n`;
+  const end = log.text.length;
+  log.text +=
+    lines.repeat(CHUNK / 100) + lines.repeat(9_999) + "x".repeat(98) + "needle 3\n" + lines.repeat(30_000);
+  service.answers.set(PATH, log.answer);
+  const reader = read();
+  await vi.waitFor(() => {
+    expect(reader.view.phase).toBe("shown");
+  });
+  const row = (place: number): string => {
+    const { window } = reader.view;
+    return rowText(window, rowAt(window, place));
+  };
+  const found = [];
+  for (;;) {
+    const place = await reader.search("NEEDLE", -1);
+    if (typeof place !== "number") break;
+    found.push(row(place).slice(-8));
+    expect(reader.view).toMatchObject({ searched: null, size: log.text.length });
+    expect(text(reader) === log.text.slice(reader.view.window.start, endOf(reader.view.window))).toBe(true);
+  }
+  expect(found).toEqual(["needle 3", "needle 2", "needle 1"]);
+  expect(reader.view.window.start).toBeLessThan(end);
+  await reader.toStart();
+  for (const one of ["needle 1", "needle 2", "needle 3", undefined]) {
+    const place = await reader.search("needle", 1);
+    expect(typeof place === "number" ? row(place).slice(-8) : undefined).toBe(one);
+  }
+  expect(await reader.search("needle", 1)).toBe("none");
+});
+
+it("ends a search that is stopped or fails, and shows what it did", async () => {
+  const log = new ScriptedLog("x\n".repeat(CHUNK));
+  log.hasEnded = true;
+  service.answers.set(PATH, log.answer);
+  const reader = read();
+  await vi.waitFor(() => {
+    expect(reader.view.phase).toBe("shown");
+  });
+  const { window } = reader.view;
+  service.answers.set(PATH, () => new Promise(() => undefined));
+  const first = reader.search("y", -1);
+  const second = reader.search("y", -1);
+  expect(await first).toBe("stopped");
+  expect(reader.view.searched).not.toBeNull();
+  reader.stopSearch();
+  expect(await second).toBe("stopped");
+  expect(reader.view).toMatchObject({ searched: null, window });
+  service.answers.set(PATH, new ServiceError(503, "Away"));
+  expect(await reader.search("y", -1)).toBe("stopped");
+  expect(reader.view.message).toBe("Away");
 });
 
 it("drops nothing that a person reads while the log grows", async () => {
