@@ -17,7 +17,7 @@ import { SignIn } from "./SignIn";
 import { SiteLoads } from "./SiteLoads";
 import { StreamLine, formatStatus } from "./StreamLine";
 import { copyText } from "./clipboard";
-import { useList, useTranslator } from "./context";
+import { useKnows, useList, useTranslator } from "./context";
 import { onKeys } from "./keys";
 
 /** A list that comes sooner than this shows nothing before it. */
@@ -52,6 +52,7 @@ export function JobsSidebar({
   const view = useList(list);
   const { status, isEverybodys } = view;
   const admin = useAdmin(store);
+  const canSearch = useKnows(store.service, "GET", "/jobs", "text");
   useEffect(
     () =>
       store.watchLabels((id, labels) => {
@@ -165,31 +166,37 @@ export function JobsSidebar({
       )}
       {isEverybodys && status.state === "asking" && <p className="cts-faint">{formatStatus(status, tr)}</p>}
       {isEverybodys && <SiteLoads queue={store.queue} jobs={view.jobs} />}
-      <div className="cts-filters" role="search">
-        <input
-          ref={box}
-          type="search"
-          placeholder={tr.__("Search jobs")}
-          aria-label={tr.__("Search jobs")}
-          value={view.filter.text}
-          onChange={(event) => {
-            list.setFilter({ text: event.currentTarget.value });
-          }}
-        />
-        <button
-          ref={menuButton}
-          type="button"
-          aria-expanded={hasMenu}
-          aria-controls={menuId}
-          onClick={() => {
-            showMenu(!hasMenu);
-          }}
-        >
-          {filters ? tr._n("%1 filter", "%1 filters", filters) : tr.__("Filters")}{" "}
-          <span aria-hidden="true">{hasMenu ? "▴" : "▾"}</span>
-        </button>
-      </div>
-      {hasMenu && (
+      {canSearch ? (
+        <div className="cts-filters" role="search">
+          <input
+            ref={box}
+            type="search"
+            placeholder={tr.__("Search jobs")}
+            aria-label={tr.__("Search jobs")}
+            value={view.filter.text}
+            onChange={(event) => {
+              list.setFilter({ text: event.currentTarget.value });
+            }}
+          />
+          <button
+            ref={menuButton}
+            type="button"
+            aria-expanded={hasMenu}
+            aria-controls={menuId}
+            onClick={() => {
+              showMenu(!hasMenu);
+            }}
+          >
+            {filters ? tr._n("%1 filter", "%1 filters", filters) : tr.__("Filters")}{" "}
+            <span aria-hidden="true">{hasMenu ? "▴" : "▾"}</span>
+          </button>
+        </div>
+      ) : (
+        <p className="cts-lacking cts-faint">
+          {tr.__("This service neither searches nor filters: it lists its latest jobs.")}
+        </p>
+      )}
+      {hasMenu && canSearch && (
         <FilterMenu
           id={menuId}
           service={store.service}

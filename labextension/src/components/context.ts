@@ -86,12 +86,12 @@ export function useLoad(queue: Queue, site: string): SiteLoad | null {
   );
 }
 
-/** Whether the service has a route, as one of this version does; false once it is known to lack it. */
-export function useKnows(service: IService, method: string, path: string): boolean {
+/** Whether the service has a route, with a parameter, as one of this version does; false once it is known to lack it. */
+export function useKnows(service: IService, method: string, path: string, parameter?: string): boolean {
   const [lacking, setLacking] = useState<IService | null>(null);
   useEffect(() => {
     let isWanted = true;
-    service.knows(method, path).then(
+    service.knows(method, path, parameter).then(
       (isKnown) => {
         if (isWanted && !isKnown) setLacking(service);
       },
@@ -101,7 +101,7 @@ export function useKnows(service: IService, method: string, path: string): boole
     return () => {
       isWanted = false;
     };
-  }, [service, method, path]);
+  }, [service, method, path, parameter]);
   return lacking !== service;
 }
 

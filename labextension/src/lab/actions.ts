@@ -15,7 +15,7 @@ import {
 } from "../rules/words";
 import { asServiceError } from "../service/errors";
 import type { Query } from "../service/port";
-import type { JobStore, JobView } from "../store/jobs";
+import type { JobStore } from "../store/jobs";
 
 /** Jobs that one may choose from, the latest first; any other is opened by its id. */
 const MAX_CHOICES = 100;
@@ -58,7 +58,7 @@ export class JobActions {
     await this.orTell(tr.__("Not cancelled"), async () => {
       const job = await this.find(wanted, title, tr.__("None of your jobs is live."), {
         query: { state: live },
-        isMeant: ({ job: shown }) => !hasEnded(shown.state),
+        isMeant: (shown) => !hasEnded(shown.state),
       });
       if (!job) return;
       const name = `${shortId(job.id)} (${job.job_input.image})`;
@@ -91,7 +91,7 @@ export class JobActions {
       const job = await this.find(wanted, title, tr.__("You have no jobs yet."), {
         query: {},
         // What the code is made of is for the job's owner.
-        isMeant: ({ isOthers }) => !isOthers,
+        isMeant: (_, isOthers) => !isOthers,
       });
       if (!job) return;
       const url = service.url("jobs");
@@ -119,9 +119,11 @@ export class JobActions {
     const { service } = store;
     if (id !== null) return service.get<JobPreview>(pathOf(id), { files: false });
     const { jobs } = await service.get<Jobs>("jobs", { ...query, containers: true, limit: MAX_CHOICES });
-    const view = store.view(current ?? "");
-    const first = view.job && isMeant({ ...view, job: view.job }) ? [view.job] : [];
-    const choices = [...first, ...jobs.filter((job) => job.id !== first[0]?.id)];
+    const { job: shown, isOthers } = store.view(current ?? "");
+    const first = shown && isMeant(shown, isOthers) ? [shown] : [];
+    // An older service takes notice of one state alone.
+    const others = jobs.filter((job) => job.id !== first[0]?.id && isMeant(job, false));
+    const choices = [...first, ...others];
     if (!choices.length) {
       dialogs.tell(none, false);
       return null;
@@ -144,7 +146,7 @@ export class JobActions {
 /** The jobs that one may choose from: those that `query` is for, and the one that is shown if it is meant, too. */
 interface Choice {
   query: Query;
-  isMeant: (view: JobView & { job: JobPreview }) => boolean;
+  isMeant: (job: JobPreview, isOthers: boolean) => boolean;
 }
 
 function pathOf(id: string): string {

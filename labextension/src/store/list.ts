@@ -288,6 +288,8 @@ export class JobList extends Observable<ListView> implements StreamListener {
     if (this.view.isEverybodys) return;
     const { signal } = this.request;
     try {
+      // An older service would answer all jobs.
+      if (!(await this.service.knows("GET", "/jobs", "new"))) return;
       const { jobs, next } = await this.service.get<Jobs>("jobs", { new: true, limit: PAGE });
       if (!signal.aborted) this.set({ news: jobs.map(shorten), hasMoreNews: next !== undefined });
     } catch (error) {

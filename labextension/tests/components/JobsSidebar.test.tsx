@@ -117,6 +117,19 @@ it("says of hits, too, that older jobs were not looked at, and looks further", a
   });
 });
 
+it("offers no search, filters or news of an older service, which would take no notice of them, and says so", async () => {
+  service.lacks.add("/jobs text").add("/jobs new");
+  service.answers.set("jobs", { jobs: [preview({ id: "a", state: "complete" })] });
+  show();
+  await rows();
+  expect(await screen.findByText(/^This service neither searches nor filters/)).toBeTruthy();
+  expect(screen.queryByRole("searchbox")).toBeNull();
+  fireEvent.keyDown(screen.getByRole("listbox"), { key: "f" });
+  expect(screen.queryByRole("form")).toBeNull();
+  expect(screen.queryByText(/since you last looked/)).toBeNull();
+  expect(service.asked.filter((path) => path.includes("new=true"))).toEqual([]);
+});
+
 it("says where the list ends though there are more jobs", async () => {
   const jobs = Array.from({ length: MAX_JOBS }, (_, n) => preview({ id: `job-${n}` }));
   service.answers.set("jobs", { jobs, next: "more" });

@@ -96,6 +96,12 @@ describe("cancel", () => {
     ]);
   });
 
+  it("offers no ended job that a service answers which takes no notice of several states", async () => {
+    service.answers.set("jobs", { jobs: [preview({ id: "a" }), preview({ id: "b", state: "complete" })] });
+    await actions.cancel(ANY);
+    expect(person.asked).toEqual(["Cancel a job: host/tool:1 · Running · a"]);
+  });
+
   it.each([
     ["chooses none", [], true],
     ["keeps it running", ["a"], false],
