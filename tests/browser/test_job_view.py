@@ -106,7 +106,8 @@ def painted(strip: Locator) -> set[str]:
     )
 
 
-def test_a_failed_job_by_its_strip_table_and_outputs(lab, view, page, shot):
+def submit_mixed(lab: LabHarness, page: Page, name: str) -> str:
+    """Submit a job of which some containers fail, and return its id once it has ended."""
     with lab.client() as client:
         if "host/mixed" not in {image.name for image in client.images()}:
             client.register_image("host/mixed", executable=str(FAIL_SOME))
@@ -115,7 +116,7 @@ def test_a_failed_job_by_its_strip_table_and_outputs(lab, view, page, shot):
                 "image": "host/mixed", "cluster": "local", "cpus": 1, "memory": 4_000_000_000,
                 "runtime": "PT5M", "num_containers": 6,
                 "input_files": [f"data/in/{n}.txt" for n in range(6)],
-                "output_dir": "data/out/mixed/",
+                "output_dir": f"data/out/{name}/",
                 "params": {
                     "args": [
                         {"type": "container_number"},
@@ -126,6 +127,11 @@ def test_a_failed_job_by_its_strip_table_and_outputs(lab, view, page, shot):
         )  # fmt: skip
         while client.status(job_id).state != "error":
             page.wait_for_timeout(200)
+    return job_id
+
+
+def test_a_failed_job_by_its_strip_table_and_outputs(lab, view, page, shot):
+    job_id = submit_mixed(lab, page, "mixed")
     page.set_viewport_size({"width": 1100, "height": 1300})
     shown = view(job_id)
     strip = shown.get_by_role("slider", name="Container")
@@ -143,12 +149,6 @@ def test_a_failed_job_by_its_strip_table_and_outputs(lab, view, page, shot):
     shown.locator(".cts-containers summary").click()
     expect(shown.locator(".cts-containers tbody tr")).to_have_count(6)
     expect(shown.locator(".cts-containers tbody tr").first).to_contain_text("Failed")
-    shown.get_by_label("Find by an input").fill("4.txt")
-    found = shown.locator(".cts-containers tbody tr")
-    expect(found).to_have_count(1)
-    expect(found).to_contain_text("Failed")
-    expect(found.get_by_title("data/in/4.txt")).to_be_visible()
-    shown.get_by_label("Find by an input").fill("")
     # What completed is there, unchanged, and can be looked at.
     outputs = shown.locator(".cts-outputs")
     expect(outputs.locator("tbody tr")).to_have_count(4)
@@ -166,6 +166,20 @@ def test_a_failed_job_by_its_strip_table_and_outputs(lab, view, page, shot):
     expect(shown.get_by_role("region", name="Command lines")).to_contain_text(
         "/output_files/o_0.tsv"
     )
+    shown.evaluate("e => { e.style.width = '320px'; }")
+    page.wait_for_timeout(200)
+    assert shown.evaluate("e => e.scrollWidth <= e.clientWidth + 1")
+    shot("job-view-320", shown)
+
+
+def test_a_container_is_found_by_its_input_and_a_job_by_labels(lab, view, page):
+    shown = view(submit_mixed(lab, page, "found"))
+    shown.locator(".cts-containers summary").click()
+    shown.get_by_label("Find by an input").fill("4.txt")
+    found = shown.locator(".cts-containers tbody tr")
+    expect(found).to_have_count(1, timeout=LONG)
+    expect(found).to_contain_text("Failed")
+    expect(found.get_by_title("data/in/4.txt")).to_be_visible()
     shown.get_by_role("button", name="More").click()
     shown.get_by_role("menuitem", name="Labels").click()
     shown.get_by_role("button", name="+ Label").click()
@@ -177,7 +191,6 @@ def test_a_failed_job_by_its_strip_table_and_outputs(lab, view, page, shot):
     shown.evaluate("e => { e.style.width = '320px'; }")
     page.wait_for_timeout(200)
     assert shown.evaluate("e => e.scrollWidth <= e.clientWidth + 1")
-    shot("job-view-320", shown)
 
 
 def test_states_are_told_apart_in_forced_colors(lab, view, page, shot):
