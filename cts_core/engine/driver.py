@@ -138,7 +138,10 @@ class Driver:
             try:
                 if loop.time() >= due:
                     due = loop.time() + POLL_SECONDS
-                    await self._advance(await self._store.live_jobs(self._site.cluster))
+                    # What other servers hold is theirs: each job is read by one server in each cycle.
+                    await self._advance(
+                        await self._store.live_jobs(self._site.cluster, owner=self._leases.owner)
+                    )
                 else:
                     await self._advance(await self._summaries(woken))
             except CTSError as e:

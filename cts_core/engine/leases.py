@@ -18,7 +18,7 @@ class Leases:
 
     def __init__(self, store: RecordStore) -> None:
         self._store = store
-        self._owner = str(uuid.uuid4())
+        self.owner = str(uuid.uuid4())
         self._held: dict[str, float] = {}
         """By job id, until when, by the monotonic clock."""
 
@@ -31,7 +31,7 @@ class Leases:
         due = [i for i in job_ids if self._held.get(i, checked) - checked < lease / 2]
         if due:
             now = await self._store.now()
-            acquired = await self._store.take_leases(due, self._owner, now=now, until=now + LEASE)
+            acquired = await self._store.take_leases(due, self.owner, now=now, until=now + LEASE)
             # Dropping expired leases bounds this by the live jobs.
             self._held = {i: t for i, t in self._held.items() if t > checked and i not in due}
             self._held.update(dict.fromkeys(acquired, checked + lease))
@@ -48,4 +48,4 @@ class Leases:
 
     async def _expire(self, job_ids: Collection[str]) -> None:
         now = await self._store.now()
-        await self._store.take_leases(job_ids, self._owner, now=now, until=now)
+        await self._store.take_leases(job_ids, self.owner, now=now, until=now)

@@ -228,9 +228,12 @@ class RecordStore(RefdataRecords, WorkerRecords, ChecksumRecords, Protocol):
     async def count_jobs(self, user: str | None = None) -> list[JobCount]:
         """Return how many jobs there are by site and state, of one user or of all."""
 
-    async def live_jobs(self, site: SiteName | None = None) -> list[JobSummary]:
+    async def live_jobs(
+        self, site: SiteName | None = None, *, owner: str | None = None
+    ) -> list[JobSummary]:
         """Return all jobs in a non-terminal state, oldest first, at a cost that does not grow with ended ones.
 
+        With ``owner``, those are left out of which another owner holds the lease by the store's clock.
         Those of ``unadopted_jobs`` are left out, and those for which ``get_drivable`` raises NewerRecordError.
         """
 

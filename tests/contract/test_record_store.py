@@ -32,6 +32,7 @@ from cts_core.model.record import (
     JobSummary,
     JobWait,
 )
+from cts_core.model.site import SiteName
 from cts_core.model.worker import MAX_SECONDS, NodeUpdate
 from cts_core.object_paths import MAX_KEY_BYTES
 from cts_core.records.store import MAX_AUDIT, KeyHolder, RecordStore
@@ -526,6 +527,19 @@ async def test_a_released_lease_is_free(store):
     await store.take_leases([job.id], "me", now=NOON, until=NOON + SECOND)
     await store.take_leases([job.id], "me", now=NOON, until=NOON)
     assert await store.take_leases([job.id], "you", now=NOON, until=NOON + SECOND) == {job.id}
+
+
+async def test_live_jobs_of_an_owner_are_those_whose_lease_it_may_have(store, other):
+    mine, theirs, over, free = [await insert(store) for _ in range(4)]
+    now = await store.now()
+    await store.take_leases([mine.id], "me", now=now, until=now + 60 * SECOND)
+    await other.take_leases([theirs.id], "you", now=now, until=now + 60 * SECOND)
+    await other.take_leases([over.id], "you", now=now, until=now)
+    found = await store.live_jobs(SiteName.LOCAL, owner="me")
+    assert {job.id for job in found} == {mine.id, over.id, free.id}
+    assert theirs.id in {job.id for job in await store.live_jobs(SiteName.LOCAL)}
+    # The same by the id of another owner, of no site in particular.
+    assert {job.id for job in await store.live_jobs(owner="you")} == {theirs.id, over.id, free.id}
 
 
 async def test_no_lease_of_a_missing_job(store):

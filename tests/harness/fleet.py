@@ -79,9 +79,15 @@ class Store:
         await self._round_trip("now")
         return now()
 
-    async def live_jobs(self, _: SiteName) -> list[JobSummary]:
-        await self._round_trip("live_jobs", len(self._records.jobs))
-        return list(self._records.jobs.values())
+    async def live_jobs(self, _: SiteName, *, owner: str) -> list[JobSummary]:
+        leases, free = self._records.leases, (owner, EPOCH)
+        jobs = [
+            job
+            for job in self._records.jobs.values()
+            if (lease := leases.get(job.id, free))[0] == owner or lease[1] <= now()
+        ]
+        await self._round_trip("live_jobs", len(jobs))
+        return jobs
 
     async def get_drivable(self, job_id: str) -> JobSummary:
         await self._round_trip("get_drivable", 1)

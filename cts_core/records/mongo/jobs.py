@@ -157,10 +157,16 @@ async def resubmissions(
     return await db.parse(forward_compat.summaries, children)
 
 
-async def live(db: Collections, site: SiteName | None) -> list[JobSummary]:
-    """Return the jobs that have not ended and are ours to drive, of one site or of all, oldest first."""
+async def live(db: Collections, site: SiteName | None, owner: str | None) -> list[JobSummary]:
+    """Return the jobs that have not ended and are ours to drive, of one site or of all, oldest first.
+
+    With ``owner``, those whose lease this owner may have.
+    """
     at_site = {"job_input.cluster": site.value} if site else {}
-    return await _oldest_first(db, {**IS_LIVE, **IS_OURS, **at_site})
+    # A lease that was never taken ended before any time.
+    is_over = {"$expr": {"$lte": ["$_cts.lease.until", "$$NOW"]}}
+    may_have = {"$or": [{"_cts.lease.owner": owner}, is_over]} if owner else {}
+    return await _oldest_first(db, {**IS_LIVE, **IS_OURS, **at_site, **may_have})
 
 
 async def unadopted(db: Collections) -> list[JobSummary]:

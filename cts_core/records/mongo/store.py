@@ -139,9 +139,11 @@ class MongoStore(RecordStore):
             return await listing.counts(db, user)
 
     @override
-    async def live_jobs(self, site: SiteName | None = None) -> list[JobSummary]:
+    async def live_jobs(
+        self, site: SiteName | None = None, *, owner: str | None = None
+    ) -> list[JobSummary]:
         async with self._use() as db:
-            return await jobs.live(db, site)
+            return await jobs.live(db, site, owner)
 
     @override
     async def live_containers(self, user: str) -> int:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 
+from cts_core.clock import utc_now
 from cts_core.errors import FolderTakenError
 from cts_core.model.record import Idempotency, JobRecord, JobSummary, JobWait, Transition
 from cts_core.model.site import SiteName
@@ -29,8 +30,12 @@ SELECT id, user, state, created, updated, cleaned, parent_id,
     input_file_count, labels, admin_meta, image, job_input, outcome, wait
 FROM jobs
 """
-LIVE_ALL = f"{JOB} INDEXED BY live_jobs WHERE {LIVE} ORDER BY created, rowid"
-LIVE_OF_SITE = f"{JOB} INDEXED BY live_jobs WHERE {LIVE} AND cluster = ? ORDER BY created, rowid"
+_HELD = "SELECT 1 FROM leases WHERE job_id = jobs.id AND owner <> :owner AND until > :now"
+_MAY_HAVE = f"(:owner IS NULL OR NOT EXISTS ({_HELD}))"
+_LIVE = f"{JOB} INDEXED BY live_jobs WHERE {LIVE} AND {_MAY_HAVE}"
+_OLDEST_FIRST = "ORDER BY created, rowid"
+LIVE_ALL = f"{_LIVE} {_OLDEST_FIRST}"
+LIVE_OF_SITE = f"{_LIVE} AND cluster = :site {_OLDEST_FIRST}"
 _AT_CLUSTERS = "cluster IN (SELECT value FROM json_each(?))"
 ENDED = f"{JOB} INDEXED BY uncleaned_jobs WHERE {UNCLEANED} AND updated < ? AND {_AT_CLUSTERS} ORDER BY updated LIMIT ?"
 _WITH_IDS = "id IN (SELECT value FROM json_each(?))"
@@ -150,11 +155,15 @@ def resubmissions(
     return summaries(db, db.execute(RESUBMISSIONS, (parents, limit)).fetchall())
 
 
-def live(db: sqlite3.Connection, site: SiteName | None) -> list[JobSummary]:
-    """Return the jobs that have not ended, of one site or of all, oldest first."""
+def live(db: sqlite3.Connection, site: SiteName | None, owner: str | None) -> list[JobSummary]:
+    """Return the jobs that have not ended, of one site or of all, oldest first.
+
+    With ``owner``, those whose lease this owner may have.
+    """
+    values: dict[str, object] = {"owner": owner, "now": rows.to_number(utc_now())}
     if site is None:
-        return summaries(db, db.execute(LIVE_ALL).fetchall())
-    return summaries(db, db.execute(LIVE_OF_SITE, (site.value,)).fetchall())
+        return summaries(db, db.execute(LIVE_ALL, values).fetchall())
+    return summaries(db, db.execute(LIVE_OF_SITE, {**values, "site": site.value}).fetchall())
 
 
 def ended(

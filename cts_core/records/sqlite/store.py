@@ -157,8 +157,10 @@ class SQLiteStore(RecordStore):
         return await self._read(lambda db: listing.counts(db, user))
 
     @override
-    async def live_jobs(self, site: SiteName | None = None) -> list[JobSummary]:
-        return await self._read(lambda db: jobs.live(db, site))
+    async def live_jobs(
+        self, site: SiteName | None = None, *, owner: str | None = None
+    ) -> list[JobSummary]:
+        return await self._read(lambda db: jobs.live(db, site, owner))
 
     @override
     async def live_containers(self, user: str) -> int:

@@ -190,7 +190,7 @@ TABLE: dict[str, tuple[Call, list[Plan]]] = {
     "counts": (lambda s: s.count_jobs(), [BY_STATE]),
     "a user's counts": (lambda s: s.count_jobs("user1"), [BY_STATE]),
     # Live jobs are few enough to be sorted by the store, unsent ones of another program by the server.
-    "advance": (lambda s: s.live_jobs(SiteName.LOCAL), [BY_STATE]),
+    "advance": (lambda s: s.live_jobs(SiteName.LOCAL, owner="server"), [BY_STATE]),
     "all live jobs": (lambda s: s.live_jobs(), [BY_STATE]),
     "not adopted": (lambda s: s.unadopted_jobs(), [BY_STATE]),
     "resubmissions": (

@@ -31,7 +31,7 @@ async def path(tmp_path) -> AsyncIterator[Path]:
 PARAMETERS = (
     *("user", "cluster", "state", "since", "until", "job_id", "limit"),
     *("after", "before", "labels", "image_name", "image_tag", "text"),
-    *("time", "id", "floor", "floor_id", "searched"),
+    *("time", "id", "floor", "floor_id", "searched", "site", "owner", "now"),
 )
 
 
