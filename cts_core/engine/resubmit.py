@@ -63,8 +63,10 @@ class Resubmissions:
         that fails.
         """
         check_owner(user, await self._store.get_drivable(job_id))
-        # Without the field, requests before it was there have the same hash when they are repeated.
-        left_out = None if resubmission.refresh_inputs else {"refresh_inputs"}
+        # Without these fields, requests before they were there have the same hash when they are repeated.
+        left_out = {
+            name for name in ("refresh_inputs", "containers") if not getattr(resubmission, name)
+        }
         idempotency = idempotency_of(
             idempotency_key, lambda: f"{job_id} {resubmission.model_dump_json(exclude=left_out)}"
         )
@@ -116,9 +118,14 @@ class Resubmissions:
             if (value := getattr(resubmission, name)) is not None
         }
         if resubmission.failed:
-            changes |= failed_inputs(parent, await self._store.containers(parent.id))
+            containers = await self._store.containers(parent.id)
+            changes |= failed_inputs(parent, containers, resubmission.containers)
             if resubmission.output_dir is not None:
                 await self._check_numbers(user, parent, resubmission.output_dir)
+        elif resubmission.containers is not None:
+            raise IllegalParameterError(
+                "Of a job that is resubmitted whole no containers are chosen: choose them of what failed, with failed"
+            )
         if resubmission.refresh_inputs:
             files = changes.get("input_files", parent.job_input.files)
             changes["input_files"] = await run_in_pool(without_checksums, files)
@@ -186,8 +193,10 @@ def without_checksums(files: Sequence[S3FileWithDataID]) -> list[S3FileWithDataI
     return [file.model_copy(update={"crc64nvme": None}) for file in files]
 
 
-def failed_inputs(job: JobRecord, containers: Sequence[ContainerRecord]) -> dict[str, Any]:
-    """Return the inputs of the containers that did not complete, as changes of a job's input.
+def failed_inputs(
+    job: JobRecord, containers: Sequence[ContainerRecord], chosen: Sequence[int] | None = None
+) -> dict[str, Any]:
+    """Return the inputs of the containers that did not complete, or of those chosen of them, as changes of a job's input.
 
     There are as many containers as failed, each with the same files. Raises JobStateError and IllegalParameterError.
     """
@@ -201,16 +210,21 @@ def failed_inputs(job: JobRecord, containers: Sequence[ContainerRecord]) -> dict
             f"Which containers of job {job.id} failed is not known: resubmit all of it"
         )
     parts = split_evenly(job.job_input.files, job.job_input.num_containers)
-    failed = [
-        part
+    failed = {
+        record.sub_id: part
         for record, part in zip(containers, parts, strict=False)
         if record.state is not JobState.COMPLETE
-    ]
+    }
     if not failed:
         raise IllegalParameterError(
             f"No container of job {job.id} failed: resubmit all of it, or submit it with other arguments"
         )
+    numbers = sorted(failed if chosen is None else set(chosen))
+    if wrong := [number for number in numbers if number not in failed]:
+        raise IllegalParameterError(
+            f"Container {wrong[0]} of job {job.id} completed, or is none of it: resubmit those that did not complete"
+        )
     return {
-        "input_files": [file for part in failed for file in part],
-        "num_containers": len(failed),
+        "input_files": [file for number in numbers for file in failed[number]],
+        "num_containers": len(numbers),
     }

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from cts_core.model.base import Closed, Record
-from cts_core.model.job import CheckResult, Memory, S3Folder
+from cts_core.model.job import MAX_CONTAINERS, CheckResult, Memory, S3Folder
 
 
 class Resubmission(Closed):
@@ -16,6 +16,11 @@ class Resubmission(Closed):
 
     failed: bool = False
     """Resubmit only the inputs of containers that did not complete, with one container for each of these."""
+    containers: (
+        Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1, max_length=MAX_CONTAINERS)]
+        | None
+    ) = None
+    """Of what ``failed`` resubmits, that of the containers with these numbers alone."""
     memory: Memory | None = None
     runtime: Annotated[timedelta, Field(ge=timedelta(seconds=1))] | None = None
     output_dir: S3Folder | None = None

@@ -61,6 +61,7 @@ class JobEndpoints(LogEndpoints):
         job_id: str,
         *,
         failed: bool | None = None,
+        containers: Collection[int] | None = None,
         memory: str | int | None = None,
         runtime: timedelta | None = None,
         output_dir: str | None = None,
@@ -69,11 +70,13 @@ class JobEndpoints(LogEndpoints):
     ) -> str:
         """Submit a job again and return the new job's id.
 
-        ``failed``: only the inputs of containers that did not complete. Without ``output_dir`` the outputs go into
-        an empty folder beside the first one. Without ``refresh_inputs``, inputs that have changed are refused.
+        ``failed``: only the inputs of containers that did not complete; with ``containers``, of those with these numbers.
+        Without ``output_dir`` the outputs go into an empty folder beside the first one. Without ``refresh_inputs``, inputs
+        that have changed are refused.
         """
         body = _changes(
             failed=failed,
+            containers=containers and sorted(containers),
             memory=memory,
             runtime=runtime,
             output_dir=output_dir,
@@ -87,6 +90,7 @@ class JobEndpoints(LogEndpoints):
         job_id: str,
         *,
         failed: bool | None = None,
+        containers: Collection[int] | None = None,
         memory: str | int | None = None,
         runtime: timedelta | None = None,
         output_dir: str | None = None,
@@ -95,6 +99,7 @@ class JobEndpoints(LogEndpoints):
         """Return the job that :meth:`resubmit` would submit, as it would run, without submitting it."""
         body = _changes(
             failed=failed,
+            containers=containers and sorted(containers),
             memory=memory,
             runtime=runtime,
             output_dir=output_dir,

@@ -589,6 +589,7 @@ export interface RequestValidationDetail {
 
 export interface ResubmissionInput {
   failed: boolean;
+  containers?: number[];
   memory?: string | number;
   runtime?: string;
   output_dir?: string;
@@ -597,6 +598,7 @@ export interface ResubmissionInput {
 
 export interface ResubmissionOutput {
   failed: boolean;
+  containers?: number[];
   memory?: number;
   runtime?: string;
   output_dir?: string;

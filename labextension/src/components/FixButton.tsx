@@ -19,7 +19,7 @@ interface Props {
 
 /** What a resubmission changes: ``Resubmit these 3 with 16 GB``. */
 export function formatFix(
-  { failed, memory, runtime }: ResubmissionOutput,
+  { failed, memory, runtime, refresh_inputs: refreshes }: ResubmissionOutput,
   count: number,
   tr: Translator,
 ): string {
@@ -28,6 +28,7 @@ export function formatFix(
   if (runtime !== undefined) {
     changes.push(tr.__("up to %1", formatDuration(parseDuration(runtime), { tenths: false })));
   }
+  if (refreshes) changes.push(tr.__("the inputs as they are now"));
   const these = count
     ? tr._n("Resubmit this one", "Resubmit these %2", count, number(count))
     : tr.__("Resubmit what failed");

@@ -1,6 +1,7 @@
 import { type ReactNode, useEffect, useRef, useState } from "react";
 
-import type { JobPreview, Reason } from "../api/types";
+import type { JobPreview, Reason, ResubmissionOutput } from "../api/types";
+import { fixOf } from "../rules/reasons";
 import { nextOf } from "../rules/strip";
 import type { Translator } from "../rules/translator";
 import {
@@ -97,6 +98,16 @@ function Loaded({
   const knowsOthersLogs = useKnows(store.service, "GET", "/admin/jobs/{job_id}/log/{container_num}/stdout");
   const hasLogs = !view.isOthers || knowsOthersLogs;
   const folder = `${request.output_dir.replace(/\/*$/, "")}/`;
+  const fixButton = (changes: ResubmissionOutput | null, missing: number): ReactNode =>
+    changes && (
+      <FixButton
+        fix={changes}
+        missing={missing}
+        added={store.resubmitted(id, changes)}
+        resubmit={() => store.resubmit(id, changes)}
+        open={open}
+      />
+    );
   const message = refused || (error && !error.isOffline ? error.message : "");
   return (
     <section
@@ -139,16 +150,12 @@ function Loaded({
       )}
       {waiting && <p className="cts-faint">{waiting}</p>}
       {job.state === "error" && (
-        <WhyBox reasons={reasons} showLog={showLog}>
-          {fix && (
-            <FixButton
-              fix={fix}
-              missing={Object.keys(counts).length ? total - countMoods(counts).done : 0}
-              added={store.resubmitted(id, fix)}
-              resubmit={() => store.resubmit(id, fix)}
-              open={open}
-            />
-          )}
+        <WhyBox
+          reasons={reasons}
+          showLog={showLog}
+          fix={(reason) => fixButton(fixOf(reason, reasons), reason.containers.length)}
+        >
+          {fixButton(fix, Object.keys(counts).length ? total - countMoods(counts).done : 0)}
         </WhyBox>
       )}
       {warnings.length > 0 && (

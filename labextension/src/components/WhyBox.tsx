@@ -34,18 +34,21 @@ function formatInputs({ inputs, input_count: count }: Reason, tr: Translator): s
 interface Props {
   reasons: readonly Reason[];
   showLog: (container: number, name: LogName) => void;
+  /** What mends one of them. */
+  fix: (reason: Reason) => ReactNode;
+  /** What mends them all. */
   children?: ReactNode;
 }
 
 /** Why a job failed, by groups of containers, with what to do about each. */
-export function WhyBox({ reasons, showLog, children }: Props): ReactNode {
+export function WhyBox({ reasons, showLog, fix, children }: Props): ReactNode {
   const tr = useTranslator();
   const hidden = reasons.length - MAX_REASONS;
   return (
     <div className="cts-error" role="alert">
       {reasons.length === 0 && <p>{tr.__("The job failed.")}</p>}
       {reasons.slice(0, MAX_REASONS).map((reason, n) => (
-        <ReasonGroup key={n} reason={reason} showLog={showLog} />
+        <ReasonGroup key={n} reason={reason} showLog={showLog} fix={fix} />
       ))}
       {hidden > 0 && <p>{tr._n("and %1 other reason", "and %1 other reasons", hidden)}</p>}
       {children}
@@ -53,7 +56,11 @@ export function WhyBox({ reasons, showLog, children }: Props): ReactNode {
   );
 }
 
-function ReasonGroup({ reason, showLog }: { reason: Reason } & Pick<Props, "showLog">): ReactNode {
+function ReasonGroup({
+  reason,
+  showLog,
+  fix,
+}: { reason: Reason } & Pick<Props, "showLog" | "fix">): ReactNode {
   const tr = useTranslator();
   const stream = reason.stderr || !reason.stdout ? "stderr" : "stdout";
   const text = reason[stream];
@@ -84,7 +91,8 @@ function ReasonGroup({ reason, showLog }: { reason: Reason } & Pick<Props, "show
         >
           {tr.__("Show the log of %1", container)}
         </button>
-      )}
+      )}{" "}
+      {fix(reason)}
     </div>
   );
 }

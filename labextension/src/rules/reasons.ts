@@ -1,5 +1,11 @@
-import type { Container, JobPreview, Reason } from "../api/types";
+import type { Container, JobPreview, Reason, ResubmissionOutput } from "../api/types";
 import { moodOf } from "./words";
+
+/** The resubmission that mends one reason alone; null where that of the whole job does the same. */
+export function fixOf({ fix, containers }: Reason, all: readonly Reason[]): ResubmissionOutput | null {
+  const fixes = new Set(all.flatMap((reason) => (reason.fix ? [JSON.stringify(reason.fix)] : [])));
+  return fix?.failed && containers.length && fixes.size > 1 ? { ...fix, containers } : null;
+}
 
 /** Why a job failed, by its containers; for a service that does not say so itself. */
 export function reasonsOf(job: JobPreview, containers: readonly Container[]): Reason[] {

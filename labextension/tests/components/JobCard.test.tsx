@@ -129,6 +129,41 @@ it("resubmits what failed with what it lacked, once however often it is sent", a
   expect(first?.key).toMatch(/^[0-9a-f]{32}$/);
 });
 
+it("mends each group of containers by what it lacked, where they lacked different things", async () => {
+  const job = preview({ id: "a", state: "error" });
+  service.answers.set("jobs/a", { ...job, job_input: { ...job.job_input, num_containers: 4 } });
+  service.answers.set("jobs/a/containers", {
+    containers: ["complete", "error", "error", "error"].map((state, number) => ({
+      number,
+      state,
+      transition_times: [],
+    })),
+  });
+  const more = { failed: true, memory: 16e9, refresh_inputs: false };
+  const refreshed = { failed: true, refresh_inputs: true };
+  const reason = { inputs: [], input_count: 0, hint: "" };
+  service.answers.set("jobs/a/why", {
+    state: "error",
+    reasons: [
+      { ...reason, reason: "Killed", containers: [1, 3], fix: more },
+      { ...reason, reason: "Changed", containers: [2], fix: refreshed },
+    ],
+    fix: { ...more, refresh_inputs: true },
+  });
+  const card = within(await show());
+  const names = (await card.findAllByRole("button", { name: /^Resubmit th/ })).map((one) => one.textContent);
+  expect(names).toEqual([
+    "Resubmit these 2 with 16 GB",
+    "Resubmit this one with the inputs as they are now",
+    "Resubmit these 3 with 16 GB and the inputs as they are now",
+  ]);
+  service.answers.set("POST jobs/a/resubmit", { job_id: "12345678-9" });
+  fireEvent.click(card.getByRole("button", { name: "Resubmit these 2 with 16 GB" }));
+  expect(await card.findByText("Resubmitted as 12345678")).toBeTruthy();
+  expect(service.posted[0]?.body).toEqual({ ...more, containers: [1, 3] });
+  expect(card.getAllByRole("button", { name: /^Resubmit th/ })).toHaveLength(2);
+});
+
 it("asks before it cancels, and says what stays", async () => {
   const job = preview({ id: "a" });
   job.job_input.num_containers = 3;

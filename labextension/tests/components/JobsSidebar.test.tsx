@@ -131,6 +131,8 @@ it("offers no search, filters or news of an older service, which would take no n
 });
 
 it("says where the list ends though there are more jobs", async () => {
+  // No stream has it ask for the latest again.
+  service.refusal = new ServiceError(0, "Away");
   const jobs = Array.from({ length: MAX_JOBS }, (_, n) => preview({ id: `job-${n}` }));
   service.answers.set("jobs", { jobs, next: "more" });
   show();

@@ -93,6 +93,29 @@ async def test_failed_containers_are_resubmitted_until_all_outputs_exist(harness
 
 
 @pytest.mark.slow
+async def test_chosen_containers_are_resubmitted_of_those_that_failed(harness: EngineHarness):
+    await harness.prepare(*"abcd")
+    wanted = submission(list("abcd"), num_containers=4, params=FAILING)
+    first = await harness.wait_until_ended(
+        await harness.engine.submissions.submit(harness.user, wanted)
+    )
+    again = await resubmit(harness, first.id, failed=True, containers=[3, 1], memory="60MB")
+    job = await harness.engine._store.get_job(again)
+    assert [file.file for file in job.job_input.files] == ["data/in/b", "data/in/d"]
+    assert (job.job_input.num_containers, job.job_input.memory) == (2, 60_000_000)
+    await harness.wait_until_ended(again)
+    # The other ones wait for theirs.
+    assert (await outputs(harness, first.id)).open_inputs == 2
+    for number in (0, 4):
+        with pytest.raises(
+            errors.IllegalParameterError, match=f"Container {number} of job .* completed"
+        ):
+            await resubmit(harness, first.id, failed=True, containers=[1, number])
+    with pytest.raises(errors.IllegalParameterError, match="choose them of what failed"):
+        await resubmit(harness, first.id, containers=[1])
+
+
+@pytest.mark.slow
 async def test_whole_job_is_resubmitted_with_changes(harness: EngineHarness):
     await harness.prepare("a", "b")
     first = await harness.submit(["a", "b"])
