@@ -57,10 +57,28 @@ function dayOf(time: number, now: number, tr: Translator): string {
   });
 }
 
-function titleOf(job: JobPreview, grouping: Grouping, now: number, tr: Translator): string {
+/** Names the days of times. Naming one takes long, and most jobs of a list are of the same day as the one before. */
+function namingDays(now: number, tr: Translator): (time: number) => string {
+  let [begin, end, name] = [0, 0, ""];
+  return (time) => {
+    if (!(time >= begin && time < end)) {
+      begin = new Date(time).setHours(0, 0, 0, 0);
+      end = new Date(time).setHours(24, 0, 0, 0);
+      name = dayOf(time, now, tr);
+    }
+    return name;
+  };
+}
+
+function titleOf(
+  job: JobPreview,
+  grouping: Grouping,
+  nameDay: (time: number) => string,
+  tr: Translator,
+): string {
   switch (grouping) {
     case "day":
-      return dayOf(updatedAt(job), now, tr);
+      return nameDay(updatedAt(job));
     case "image":
       return job.job_input.image;
     case "label": {
@@ -106,10 +124,11 @@ export function arrange(
   tr: Translator,
 ): Item[] {
   const groups = new Map<string, Family[]>();
+  const nameDay = namingDays(now, tr);
   for (const family of familiesOf(jobs)) {
     const { root, again } = family;
     const newest = [root, ...again].reduce((a, b) => (updatedAt(b) > updatedAt(a) ? b : a));
-    const title = titleOf(grouping === "day" ? newest : root, grouping, now, tr);
+    const title = titleOf(grouping === "day" ? newest : root, grouping, nameDay, tr);
     const members = groups.get(title) ?? [];
     groups.set(title, members);
     members.push(family);

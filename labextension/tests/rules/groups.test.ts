@@ -29,6 +29,21 @@ it("groups by day", () => {
   expect(lines[5]).toMatch(/24.*\(1\)|December.*\(1\)/);
 });
 
+it("ends a day at midnight, in whatever order jobs come", () => {
+  const at = (id: string, ...time: [number, number, number, number]): ReturnType<typeof preview> => {
+    const iso = new Date(2026, 0, ...time).toISOString();
+    return preview({ id, transition_times: [{ state: "created", time: iso }] });
+  };
+  const jobs = [
+    at("first", 2, 0, 0, 0),
+    at("before", 1, 23, 59, 59),
+    at("last", 2, 23, 59, 59),
+    at("morning", 1, 0, 0, 0),
+  ];
+  const lines = ["Today (2)", "first 1", "last 2", "Yesterday (2)", "before 3", "morning 4"];
+  expect(told(jobs, "day")).toEqual(lines);
+});
+
 it("groups by image and by label", () => {
   const labelled = job("b", 0, { labels: { ana: "c2" } });
   expect(told([job("a", 0)], "image")).toEqual(["host/tool:1 (1)", "a 1"]);
