@@ -157,6 +157,11 @@ class Panel(anywidget.AnyWidget):
         if body:
             self.spec = dict(body)
 
+    def __repr__(self) -> str:
+        # All that is shown of it without a kernel, cut after 110 characters.
+        image = str(self._spec.get("image") or "")[:40]
+        return f"The form for a new job{image and f' of {image}'}: run this cell in a notebook to show it"
+
     def close(self) -> None:
         """Remove it, and end what it asks for."""
         self._relay.close()

@@ -10,6 +10,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from tests.harness.browser import (
     LAB_PAGE,
+    LAB_TOKEN,
     LONG,
     LabHarness,
     expect_state,
@@ -133,3 +134,56 @@ def test_a_page_without_the_extension_has_it_all_by_the_kernel(open_notebook, pa
     expect(panel.locator(".cts-outputs tbody tr")).to_have_count(1)
     expect_printed(page, "p.job.wait().state", "complete")
     assert asked == []
+
+
+@pytest.mark.usefixtures("own_kernel", "own_page")
+def test_a_panel_says_that_its_kernel_is_gone(open_notebook, lab, page, shot):
+    notebook = open_notebook(show("gone-page"), show("gone-kernel", "by_kernel=True, "))
+    by_page, by_kernel = (page.locator(".cts-widget").nth(n) for n in range(2))
+    for panel in (by_page, by_kernel):
+        expect(panel.locator(".cts-check")).to_contain_text("Ready to submit", timeout=LONG)
+    page.evaluate("window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+    gone = "The kernel was restarted or ended"
+    expect(by_page.get_by_role("alert")).to_contain_text(gone, timeout=LONG)
+    expect(by_kernel.get_by_role("alert")).to_contain_text(gone, timeout=LONG)
+    expect(by_kernel.get_by_text("By the kernel,")).to_have_count(0)
+    # What asks by the kernel says that it cannot; the other one goes on.
+    by_kernel.get_by_role("button", name="Check again").click()
+    expect(by_kernel.locator(".cts-check")).to_contain_text("could not be checked", timeout=LONG)
+    shot("panel-gone", by_kernel)
+    item(by_page.get_by_role("tree"), "data/").click()
+    item(by_page.get_by_role("tree"), "in/").click(timeout=LONG)
+    item(by_page.get_by_role("tree"), "1.txt").click(timeout=LONG)
+    expect(by_page.get_by_text("2 files chosen")).to_be_visible()
+    shot("panel-gone-page", by_page)
+    by_page.get_by_role("button", name="Submit 1 container").click(timeout=LONG)
+    expect_state(by_page.locator(".cts-card"), "Done")
+    # In a notebook that is not trusted, or has no kernel, there is no widget at all.
+    notebook.save()
+    notebook.open_foreign()
+    outputs = page.locator(".jp-OutputArea-output")
+    expect(outputs).to_have_count(2, timeout=LONG)
+    said = "The form for a new job of host/tool:latest: run this cell in a notebook to show it"
+    expect(outputs.first).to_have_text(said)
+
+
+@pytest.mark.usefixtures("own_page")
+def test_a_widgets_form_in_two_tabs_is_one(open_notebook, lab, page):
+    notebook = open_notebook(show("two-tabs"))
+    first = page.locator(".cts-widget")
+    expect(first.locator(".cts-check")).to_contain_text("Ready to submit", timeout=LONG)
+    notebook.save()
+    other = page.context.new_page()
+    other.goto(f"{lab.url}/lab/workspaces/two/tree/{notebook.name}?token={LAB_TOKEN}&reset")
+    second = other.locator(".cts-widget")
+    expect(second.get_by_text("1 file chosen")).to_be_visible(timeout=LONG)
+    second.get_by_label("Memory each").fill("60")
+    expect(first.get_by_label("Memory each")).to_have_value("60", timeout=LONG)
+    for panel in (first, second):
+        expect(panel.locator(".cts-check")).to_contain_text("Ready to submit", timeout=LONG)
+    first.get_by_role("button", name="Submit 1 container").click()
+    for panel in (first, second):
+        expect_state(panel.locator(".cts-card"), "Done")
+    with lab.client() as client:
+        folders = [job.job_input.output_dir for job in client.jobs()]
+    assert folders.count("data/out/two-tabs/") == 1

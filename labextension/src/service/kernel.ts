@@ -43,6 +43,18 @@ interface Waiting {
 
 /** A kernel says at once that a request has come, unless it runs a cell or is gone. */
 export const TAKEN_MS = 20_000;
+/** As HTTP's 410: nothing was asked, and nothing will be. */
+const GONE = 410;
+
+/** Returns false where the kernel is gone, for which the channels of JupyterLab throw. */
+export function sendTo(channel: Channel, content: unknown): boolean {
+  try {
+    channel.send(content);
+    return true;
+  } catch {
+    return false;
+  }
+}
 
 let count = 0;
 
@@ -151,12 +163,12 @@ export class KernelService implements IService {
       };
       const abort = (): void => {
         end();
-        this.channel.send({ cts: "stop", id });
+        sendTo(this.channel, { cts: "stop", id });
         reject(new DOMException("", "AbortError"));
       };
       const timer = setTimeout(() => {
         end();
-        this.channel.send({ cts: "stop", id });
+        sendTo(this.channel, { cts: "stop", id });
         const busy = this.tr.__(
           "The kernel is busy or gone: try again when its cells have ended, or start it anew",
         );
@@ -182,7 +194,7 @@ export class KernelService implements IService {
         },
       });
       const { body, key } = options;
-      this.channel.send({
+      const isSent = sendTo(this.channel, {
         cts: "ask",
         id,
         method,
@@ -192,6 +204,11 @@ export class KernelService implements IService {
         key,
         in_pieces: piece !== undefined,
       });
+      if (!isSent) {
+        end();
+        const gone = this.tr.__("The kernel was restarted or ended: run the cell again");
+        reject(new ServiceError(GONE, gone));
+      }
     });
   }
 

@@ -3,7 +3,7 @@
 import { type Entry, digestOf, keyOf } from "../rules/digest";
 import type { Submission } from "../api/types";
 import { type Draft, EMPTY_DRAFT, toDraft, toSubmission } from "../rules/spec";
-import type { Channel } from "../service/kernel";
+import { type Channel, sendTo } from "../service/kernel";
 import { newKey } from "../service/key";
 import { type DraftStore, type DraftView, isFrozen } from "../store/draft";
 
@@ -78,7 +78,7 @@ export function bind(model: Model, draft: DraftStore): () => void {
     pending = "";
   };
   const readDigest = (): void => {
-    if (model.get("_digest") !== digest) model.send({ cts: "files?" });
+    if (model.get("_digest") !== digest) sendTo(model, { cts: "files?" });
   };
   const readJob = (): void => {
     const id = model.get("_job_id");
@@ -116,7 +116,7 @@ export function bind(model: Model, draft: DraftStore): () => void {
     if (next === digest && !isWhole) return;
     const before = new Set(isWhole ? [] : files.map(keyOf));
     const after = new Set(keys);
-    model.send({
+    sendTo(model, {
       cts: "files",
       base: isWhole ? digestOf([]) : digest,
       digest: next,

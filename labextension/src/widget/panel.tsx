@@ -1,6 +1,6 @@
 // The form in a widget, by whichever way the page reaches the service of the widget's kernel.
 
-import type { ReactNode } from "react";
+import { type ReactNode, useEffect, useState } from "react";
 
 import { TranslatorContext } from "../components/context";
 import { Panel } from "../components/form/Panel";
@@ -98,14 +98,39 @@ export function WidgetPanel({ draft, jobs, isByKernel, model, page }: Props): Re
   const tr = page?.tr ?? english;
   const named = model.get("_service");
   const service = typeof named === "string" ? named.slice(0, MAX_NAME) : "";
+  const isGone = useGone(model);
   return (
     <TranslatorContext.Provider value={tr}>
       <div className="cts-output cts-widget">
-        {isByKernel && (
+        {isByKernel && !isGone && (
           <p className="cts-note">{tr.__("By the kernel, which asks %1 for this page.", service)}</p>
+        )}
+        {isGone && (
+          <p className="cts-note" role="alert">
+            {isByKernel
+              ? tr.__("The kernel was restarted or ended, and this form asks by it: run its cell again.")
+              : tr.__(
+                  "The kernel was restarted or ended, so the notebook no longer has what is filled in here. Run the cell again for a form that it has.",
+                )}
+          </p>
         )}
         <Panel draft={draft} jobs={jobs} service={service} open={isByKernel ? undefined : page?.open} />
       </div>
     </TranslatorContext.Provider>
   );
+}
+
+/** Whether the kernel of a widget was restarted or ended, after which no widget of it is the kernel's again. */
+function useGone(model: Model): boolean {
+  const [isGone, setGone] = useState(false);
+  useEffect(() => {
+    const hear = (): void => {
+      setGone(true);
+    };
+    model.on("comm_live_update", hear);
+    return () => {
+      model.off("comm_live_update", hear);
+    };
+  }, [model]);
+  return isGone;
 }

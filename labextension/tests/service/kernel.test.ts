@@ -149,3 +149,17 @@ it("asks for nothing that nobody waits for any more", async () => {
   await expect(service.get("sites", {}, AbortSignal.abort())).rejects.toMatchObject({ name: "AbortError" });
   expect(kernel.heard.map(({ cts }) => cts)).toEqual(["stop"]);
 });
+
+it("says that the kernel is gone where nothing can be sent to it any more", async () => {
+  const running = new AbortController();
+  const before = service.get("whoami", {}, running.signal).catch((error: unknown) => error);
+  vi.spyOn(kernel, "send").mockImplementation(() => {
+    throw new Error("Cannot send");
+  });
+  running.abort();
+  expect(await before).toMatchObject({ name: "AbortError" });
+  const error = await service.post("jobs", {}).catch((refused: unknown) => refused);
+  // It was not submitted: the form does not ask what became of it.
+  expect(error).toMatchObject({ status: 410, isOffline: false });
+  await expect(service.events(undefined, new AbortController().signal)).rejects.toMatchObject({ status: 410 });
+});

@@ -56,6 +56,10 @@ export class FakeModel implements Model {
 
   change(name: string, value: unknown): void {
     this.traits[name] = value;
-    for (const callback of this.callbacks.get(`change:${name}`) ?? []) callback(undefined, []);
+    this.emit(`change:${name}`);
+  }
+
+  emit(event: string): void {
+    for (const callback of this.callbacks.get(event) ?? []) callback(undefined, []);
   }
 }

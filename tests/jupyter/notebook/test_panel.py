@@ -57,6 +57,14 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list:
     return messages
 
 
+def test_without_a_kernel_it_says_how_to_show_it(make):
+    for image, of in (("", ""), ("host/tool:1", " of host/tool:1"), ("x" * 200, " of " + "x" * 40)):
+        shown = make(image=image)._repr_mimebundle_()
+        data = shown[0] if isinstance(shown, tuple) else shown
+        said = f"The form for a new job{of}: run this cell in a notebook to show it"
+        assert data["text/plain"] == said
+
+
 def from_page(panel: Panel, **state) -> None:
     """Change traits as a page does."""
     panel.set_state(state)

@@ -1,6 +1,7 @@
+import { act, render, screen } from "@testing-library/react";
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
 
-import { boundTo } from "../../src/widget/panel";
+import { WidgetPanel, boundTo } from "../../src/widget/panel";
 import { FakeModel } from "./model";
 
 beforeEach(() => {
@@ -47,4 +48,22 @@ it("takes a submission by the kernel for lost when the form is closed, and keeps
   expect(model.traits["_sent_key"]).toBe(key);
   expect(model.listening).toBe(0);
   expect(bound.draft.isWatched).toBe(false);
+});
+
+it("says that the kernel is gone, and goes on as far as it can without it", async () => {
+  const model = new FakeModel();
+  const { bound } = await boundTo(model, null);
+  render(<WidgetPanel {...bound} model={model} page={null} />);
+  expect(screen.getByText(/^By the kernel/)).toBeTruthy();
+  vi.spyOn(model, "send").mockImplementation(() => {
+    throw new Error("Cannot send");
+  });
+  await act(async () => {
+    model.emit("comm_live_update");
+    bound.draft.change({ image: "host/tool", files: ["b/1"] });
+    await vi.advanceTimersByTimeAsync(5_000);
+  });
+  expect(screen.queryByText(/^By the kernel/)).toBeNull();
+  expect(screen.getByText(/^The kernel was restarted or ended, and this form asks by it/)).toBeTruthy();
+  expect(bound.draft.view.draft.files).toEqual(["b/1"]);
 });
