@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Error, Locator, Page
+from playwright.sync_api import Browser, BrowserContext, Locator, Page
 
 from tests.harness.browser import (
     LIGHT,
@@ -18,9 +19,12 @@ from tests.harness.browser import (
     running_browser,
     set_theme,
 )
+from tests.harness.console import Faults
 from tests.harness.labextension import built_labextension
 from tests.harness.paths import SLEEP_THEN_WRITE
 from tests.services.server import free_port, or_skip
+
+NewContext = Callable[..., BrowserContext]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -62,23 +66,13 @@ def lab(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterator[
 class SharedPage:
     """A page for one test after the other, as JupyterLab takes long to load; nothing is open in it between them."""
 
-    browser: Browser
+    new_context: NewContext
     page: Page | None = None
-    errors: list[str] = field(default_factory=list)
 
     def open(self) -> Page:
         if self.page is None:
-            context = self.browser.new_context(viewport={"width": 1100, "height": 900})
-            self.page = context.new_page()
-            self.page.on("pageerror", self._note)
-        self.errors.clear()
+            self.page = self.new_context(viewport={"width": 1100, "height": 900}).new_page()
         return self.page
-
-    def _note(self, error: Error) -> None:
-        # JupyterLab and ipywidgets have errors of their own, as when a server is away or a notebook closes while it starts.
-        stack = error.stack or ""
-        if any(place in stack for place in OURS):
-            self.errors.append(stack)
 
     def empty(self) -> None:
         """Close what a test has opened; keep the page only if that is all that the test has changed."""
@@ -98,8 +92,6 @@ class SharedPage:
             self.page = None
 
 
-OURS = ("/extensions/cts-jupyter/", "blob:")
-"""What stands in the addresses of our code: that of the extension, and that of a widget, which anywidget loads."""
 EMPTY = """() => {
     const shell = window.jupyterapp?.shell;
     for (const widget of [...(shell?.widgets("main") ?? [])]) widget.dispose();
@@ -108,8 +100,38 @@ EMPTY = """() => {
 
 
 @pytest.fixture(scope="package")
-def shared_page(browser: Browser) -> Iterator[SharedPage]:
-    shared = SharedPage(browser)
+def faults() -> Faults:
+    return Faults()
+
+
+@pytest.fixture(scope="package")
+def new_context(browser: Browser, faults: Faults) -> NewContext:
+    """Make a context of the browser; what goes wrong in its pages fails the test that they are shown in."""
+
+    def new(**options: Any) -> BrowserContext:
+        context = browser.new_context(**options)
+        faults.watch(context)
+        return context
+
+    return new
+
+
+@pytest.fixture(autouse=True)
+def no_fault(faults: Faults) -> Iterator[None]:
+    faults.begin()
+    yield
+    assert faults.found == []
+
+
+@pytest.fixture
+def unanswered(no_fault: None, faults: Faults) -> None:
+    """For a test in which requests of ours are refused, or have no answer: of each, Chromium itself writes an error."""
+    faults.allows_unanswered = True
+
+
+@pytest.fixture(scope="package")
+def shared_page(new_context: NewContext) -> Iterator[SharedPage]:
+    shared = SharedPage(new_context)
     yield shared
     shared.close()
 
@@ -134,7 +156,6 @@ def own_kernel(lab: LabHarness) -> Iterator[None]:
 def page(shared_page: SharedPage) -> Iterator[Page]:
     yield shared_page.open()
     shared_page.empty()
-    assert shared_page.errors == []
 
 
 @pytest.fixture

@@ -159,8 +159,6 @@ def test_grouping_is_kept(lab, sidebar, page):
 
 
 def test_long_and_hostile_names_are_text_and_keep_within_the_sidebar(lab, sidebar, page, shot):
-    errors: list[str] = []
-    page.on("console", lambda line: line.type == "error" and errors.append(line.text))
     name = f"host/{'a-tool-with-a-very-long-name-' * 4}<img src=x onerror=window.hacked=1>"
     with lab.client() as client:
         if "host/long-name" not in {image.name for image in client.images()}:
@@ -181,7 +179,6 @@ def test_long_and_hostile_names_are_text_and_keep_within_the_sidebar(lab, sideba
         assert shown.evaluate("e => e.scrollWidth <= e.clientWidth + 1")
         shot(f"sidebar-long-names-{width}", shown)
     assert page.evaluate("window.hacked") is None
-    assert [line for line in errors if "cts" in line.lower()] == []
 
 
 @pytest.mark.usefixtures("own_page")

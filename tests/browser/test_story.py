@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Locator, Page, expect
 
+from tests.browser.conftest import NewContext
 from tests.harness.animation import Animation
 from tests.harness.browser import LONG, SCREENSHOTS, LabHarness, expect_state, open_sidebar
 from tests.harness.paths import ASSEMBLY_STATS
@@ -20,7 +21,7 @@ GENOMES = 6
 
 
 @pytest.fixture
-def fresh_lab(browser: Browser, tmp_path: Path) -> Iterator[LabHarness]:
+def fresh_lab(tmp_path: Path) -> Iterator[LabHarness]:
     """Start a JupyterLab without jobs, with genomes and a tool."""
     lab = LabHarness(tmp_path, free_port())
     # Its path is in the pictures.
@@ -43,8 +44,8 @@ def fresh_lab(browser: Browser, tmp_path: Path) -> Iterator[LabHarness]:
 
 
 @pytest.fixture
-def fresh_page(browser: Browser) -> Iterator[Page]:
-    with browser.new_context(viewport={"width": 1000, "height": 720}) as context:
+def fresh_page(new_context: NewContext) -> Iterator[Page]:
+    with new_context(viewport={"width": 1000, "height": 720}) as context:
         yield context.new_page()
 
 

@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from cts_jupyter.client import CTSClient
 from cts_jupyter.discovery import Connection
+from tests.browser.conftest import NewContext
 from tests.browser.test_panel import show
 from tests.harness.browser import (
     LONG,
@@ -138,9 +139,9 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
 
 
 @pytest.fixture
-def strict(browser: Browser) -> Iterator[Page]:
+def strict(new_context: NewContext) -> Iterator[Page]:
     """A page of its own, which notes what its policy refuses."""
-    context = browser.new_context(viewport={"width": 1300, "height": 900})
+    context = new_context(viewport={"width": 1300, "height": 900})
     context.add_init_script(NOTE_VIOLATIONS)
     yield context.new_page()
     context.close()
