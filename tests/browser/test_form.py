@@ -12,7 +12,9 @@ from tests.harness.browser import (
     LONG,
     LabHarness,
     expect_state,
+    open_lab,
     open_sidebar,
+    show_sidebar,
 )
 
 PATHS = "\n".join(f"data/in/{n}.txt" for n in range(4))
@@ -81,6 +83,8 @@ def test_the_form_shows_problems_at_their_fields(lab, new_job, page, shot):
     assert page.evaluate("window.hacked") is None
 
 
+# No such image is registered.
+@pytest.mark.usefixtures("unanswered")
 def test_a_form_is_there_again_after_a_reload(lab, new_job, page):
     form = new_job()
     with page.expect_response(
@@ -95,3 +99,25 @@ def test_a_form_is_there_again_after_a_reload(lab, new_job, page):
     expect(page.get_by_role("form", name="New job").get_by_label("Image")).to_have_value(
         "host/kept:1", timeout=LONG
     )
+
+
+@pytest.mark.usefixtures("own_page")
+def test_forms_of_two_tabs_are_two_jobs_which_both_list(lab, page):
+    tabs = (page, page.context.new_page())
+    names = ("one", "two")
+    for tab, name in zip(tabs, names, strict=True):
+        open_lab(lab, tab, f"lab/workspaces/{name}")
+        show_sidebar(tab).get_by_role("button", name="New job").click(timeout=LONG)
+        fill(tab.get_by_role("form", name="New job"), f"data/out/tab-{name}/")
+    for tab in tabs:
+        form = tab.get_by_role("form", name="New job")
+        expect(form.locator(".cts-check")).to_contain_text("Ready to submit", timeout=LONG)
+        form.get_by_role("button", name="Submit 2 containers").click()
+    for tab, name in zip(tabs, names, strict=True):
+        card = tab.locator(".cts-panel .cts-card")
+        expect_state(card, "Done")
+        expect(card).to_contain_text(f"data/out/tab-{name}/")
+        ids = [other.locator(".cts-panel .cts-card").get_attribute("data-job") for other in tabs]
+        for job_id in ids:
+            row = tab.locator(f".cts-sidebar [role=option][id$='{job_id}']")
+            expect(row).to_contain_text("Done", timeout=LONG)

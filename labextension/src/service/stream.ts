@@ -157,6 +157,10 @@ export class EventStream {
       online: () => {
         this.wake();
       },
+      // What is left of the connection may say nothing for long. A server of this machine is there again at once.
+      offline: () => {
+        this.connection?.abort();
+      },
     };
     for (const [name, act] of Object.entries(acts)) window.addEventListener(name, act, { signal });
     this.ticked = 0;

@@ -275,9 +275,9 @@ export class DraftStore extends Observable<DraftView> {
     return { ...draft, site, outputDir: this.suggested };
   }
 
-  /** Reads the catalogue anew, unless that was done a moment ago. */
-  refresh(): void {
-    if (Date.now() - this.loaded >= REFRESH_MS) void this.load();
+  /** Reads the catalogue anew, unless that was done less than so many milliseconds ago. */
+  refresh(recent = REFRESH_MS): void {
+    if (Date.now() - this.loaded >= recent) void this.load();
   }
 
   private async load(): Promise<void> {

@@ -109,6 +109,21 @@ it("takes a silent stream for dead, says so, and opens another", async () => {
   expect(service.streams).toHaveLength(2);
 });
 
+it("opens another where the network is lost, and says that it cannot", async () => {
+  const stream = new EventStream(service, {});
+  stream.add(listener);
+  await passTime(0);
+  service.refusal = new ServiceError(0, "The Jupyter server cannot be reached");
+  window.dispatchEvent(new Event("offline"));
+  await passTime(2_000);
+  expect(service.streams[0]?.signal.aborted).toBe(true);
+  expect(listener.status).toMatchObject({ state: "offline", reason: "The Jupyter server cannot be reached" });
+  service.refusal = null;
+  window.dispatchEvent(new Event("online"));
+  await passTime(0);
+  expect(listener.status?.state).toBe("live");
+});
+
 it("is closed while the tab is hidden", async () => {
   const stream = new EventStream(service, {});
   stream.add(listener);
@@ -274,7 +289,7 @@ it("leaves nothing in the page once nobody listens", () => {
   expect(signals).toEqual([]);
   const listener = new Listener();
   stream.add(listener);
-  expect(signals).toHaveLength(4);
+  expect(signals).toHaveLength(5);
   clear.mockClear();
   stream.remove(listener);
   expect(signals.every(({ aborted }) => aborted)).toBe(true);

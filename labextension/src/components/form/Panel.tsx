@@ -99,9 +99,15 @@ function Form({ store, stream }: { store: DraftStore; stream: EventStream }): Re
     const refresh = (): void => {
       store.refresh();
     };
+    // The service may be reached without a network.
+    const ask = (): void => {
+      store.refresh(0);
+    };
     window.addEventListener("focus", refresh);
+    window.addEventListener("offline", ask);
     return () => {
       window.removeEventListener("focus", refresh);
+      window.removeEventListener("offline", ask);
     };
   }, [store]);
   const go = (fault: Fault): void => {

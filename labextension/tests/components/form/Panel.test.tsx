@@ -328,6 +328,22 @@ describe("Submit", () => {
     expect(button("Submit 1 container").disabled).toBe(true);
   });
 
+  it("looks whether the service is away as soon as the network is", async () => {
+    await show(GOOD);
+    await screen.findByText(/Ready to submit/);
+    fireEvent(window, new Event("offline"));
+    await waitFor(() => {
+      expect(service.asked.filter((path) => path === "images")).toHaveLength(2);
+    });
+    // It may be on this machine.
+    expect(screen.queryByText(/^Offline/)).toBeNull();
+    for (const path of ["images", "sites", "refdata", "jobs", "whoami"]) {
+      service.answers.set(path, new ServiceError(0, "The Jupyter server cannot be reached"));
+    }
+    fireEvent(window, new Event("offline"));
+    expect(await screen.findByText("Offline: nothing is lost. Trying again.")).toBeTruthy();
+  });
+
   it("keeps what was found in its place until the next check", async () => {
     const form = await show(GOOD);
     await screen.findByText(/Ready to submit/);
