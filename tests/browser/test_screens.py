@@ -332,6 +332,8 @@ def look(page: Page) -> Iterator[Callable[[str], None]]:
     page.emulate_media(forced_colors="none")
 
 
+# Of a job that there is not.
+@pytest.mark.usefixtures("unanswered")
 @pytest.mark.timeout(480)
 def test_every_screen_is_for_everybody(world: World, look, shot):
     faults: dict[str, list[str]] = {}

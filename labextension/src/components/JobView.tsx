@@ -1,8 +1,10 @@
 import type { ReactNode } from "react";
 
 import type { ServiceError } from "../service/errors";
+import { sentence } from "../rules/words";
 import type { JobStore } from "../store/jobs";
-import { JobCard, WhySaved } from "./JobCard";
+import { JobCard } from "./JobCard";
+import { SignIn } from "./SignIn";
 import { useJob, useTranslator } from "./context";
 
 interface Props {
@@ -22,15 +24,22 @@ export function JobView({ store, id, service, open, newJob }: Props): ReactNode 
       <JobCard key={id} store={store} id={id} service={service} size="wide" open={open} newJob={newJob} />
       {!job && (
         <p className="cts-empty" role="status">
-          {error ? <WhyGone error={error} /> : tr.__("Loading …")}
+          {error ? <WhyMissing error={error} /> : tr.__("Loading …")}
         </p>
       )}
     </div>
   );
 }
 
-function WhyGone({ error }: { error: ServiceError }): ReactNode {
+function WhyMissing({ error }: { error: ServiceError }): ReactNode {
   const tr = useTranslator();
+  if (error.isSignedOut) {
+    return (
+      <>
+        {tr.__("You are signed out of Jupyter.")} <SignIn />
+      </>
+    );
+  }
   if (error.isUnknown) return tr.__("The service does not know this job. It may be on another service.");
-  return <WhySaved error={error} />;
+  return sentence(error.message);
 }

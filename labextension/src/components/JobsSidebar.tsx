@@ -339,10 +339,11 @@ function Loading(): ReactNode {
   }, []);
   if (!isSlow) return null;
   return (
-    <div className="cts-skeleton" role="status" aria-label={tr.__("Loading your jobs …")}>
-      <span />
-      <span />
-      <span />
+    <div className="cts-skeleton" role="status">
+      <span aria-hidden="true" />
+      <span aria-hidden="true" />
+      <span aria-hidden="true" />
+      <span className="cts-unseen">{tr.__("Loading your jobs …")}</span>
     </div>
   );
 }

@@ -7,7 +7,7 @@ export function SignIn(): ReactNode {
   const tr = useTranslator();
   return (
     // Jupyter asks who does not know yet to sign in, whatever page of it is wanted.
-    <a href={location.href} target="_blank" rel="noopener">
+    <a className="cts-sign-in" href={location.href} target="_blank" rel="noopener">
       {tr.__("Sign in again")}
     </a>
   );

@@ -50,7 +50,7 @@ export function usageOf(job: JobPreview, containers: readonly Container[], tr: T
     const enough = Math.max(1, Math.ceil(busy * SPARE));
     const shown = String(Math.round(busy * 10) / 10);
     usage.push({
-      title: tr.__("Cpus"),
+      title: tr.__("CPUs"),
       used: busy,
       asked: cpus,
       text: tr.__("%1 busy on average, of %2", shown, cpus),

@@ -1,4 +1,4 @@
-import { fireEvent, render, screen, within } from "@testing-library/react";
+import { fireEvent, render, screen, waitFor, within } from "@testing-library/react";
 import type { ReactElement } from "react";
 import { expect, it } from "vitest";
 
@@ -80,4 +80,18 @@ it("shows an admin another user's job, without what is for its owner", async () 
   expect(screen.queryByRole("button", { name: "Resubmit" })).toBeNull();
   fireEvent.click(screen.getByRole("button", { name: "More" }));
   expect(screen.getAllByRole("menuitem").map((item) => item.textContent)).toEqual(["Copy the id"]);
+});
+
+it.each([
+  [new ServiceError(401, "Log in"), "You are signed out of Jupyter. Sign in again"],
+  [new ServiceError(404, "None"), "The service does not know this job. It may be on another service."],
+  [new ServiceError(500, "The records cannot be read"), "The records cannot be read."],
+])("says why there is no job: %s", async (error, text) => {
+  const service = new ScriptedService();
+  service.answers.set("jobs/a", error);
+  const store = new JobStore(service, new EventStream(service, {}));
+  render(<JobView store={store} id="a" service="here" open={() => undefined} />);
+  await waitFor(() => {
+    expect(document.querySelector(".cts-empty")?.textContent).toBe(text);
+  });
 });

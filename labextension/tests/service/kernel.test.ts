@@ -161,5 +161,7 @@ it("says that the kernel is gone where nothing can be sent to it any more", asyn
   const error = await service.post("jobs", {}).catch((refused: unknown) => refused);
   // It was not submitted: the form does not ask what became of it.
   expect(error).toMatchObject({ status: 410, isOffline: false });
-  await expect(service.events(undefined, new AbortController().signal)).rejects.toMatchObject({ status: 410 });
+  await expect(service.events(undefined, new AbortController().signal)).rejects.toMatchObject({
+    status: 410,
+  });
 });
