@@ -4,13 +4,28 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
-from typing import Any, get_args, get_origin
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic_core import to_json
 
 _CHUNK = 200
 """Items of a long list that one call writes."""
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Written(Generic[_Model]):
+    """A model whose JSON was written without making it."""
+
+    model: type[_Model]
+    body: bytes
+
+    def read(self) -> _Model:
+        """Return the model."""
+        return self.model.model_validate_json(self.body)
 
 
 def pieces_of_json(value: object, *, nulls: bool) -> Iterator[bytes]:

@@ -14,6 +14,7 @@ from cts_core.errors import IllegalParameterError, JobStateError
 from cts_core.events.outbox import Outbox
 from cts_core.events.publisher import EventPublisher
 from cts_core.identity.identity import User
+from cts_core.json_pieces import Written
 from cts_core.model.admin import (
     AdminJobDetails,
     SubJob,
@@ -52,7 +53,7 @@ class AdminJobs:
         self._outbox = outbox
         self._on_change = on_change
 
-    async def list(self, query: JobQuery, *, containers: bool = False) -> JobList:
+    async def list(self, query: JobQuery, *, containers: bool = False) -> Written[JobList]:
         """Return one page of all users' jobs that match.
 
         With ``containers``, each job that is not complete with the number of its containers in each state.

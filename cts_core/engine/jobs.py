@@ -22,6 +22,7 @@ from cts_core.engine.views import (
 )
 from cts_core.errors import NoSuchJobError, NoSuchRefdataError
 from cts_core.identity.identity import User
+from cts_core.json_pieces import Written
 from cts_core.methods import describe_methods
 from cts_core.model.job import (
     MAX_CONTAINERS,
@@ -30,10 +31,12 @@ from cts_core.model.job import (
     Job,
     JobPreview,
     JobStatus,
+    MetaValue,
 )
 from cts_core.model.job import Jobs as JobList
 from cts_core.model.listing import JobCounts, LabelKeys, LastLook
-from cts_core.model.record import SEARCHED, ContainerQuery, JobQuery, JobSummary
+from cts_core.model.preview import ListedJob
+from cts_core.model.record import SEARCHED, ContainerQuery, JobQuery, JobSummary, Waiting
 from cts_core.records.store import ALL_CONTAINERS, RecordStore
 from cts_core.states import TERMINAL, JobState
 
@@ -42,7 +45,7 @@ _CANCEL_TRIES = len(JobState)
 
 
 async def count_containers(
-    store: RecordStore, jobs: Sequence[JobSummary]
+    store: RecordStore, jobs: Sequence[Waiting]
 ) -> dict[str, dict[str, int]]:
     """Return the number of containers in each state of each job that is not complete: those of a complete one are complete."""
     ids = [job.id for job in jobs if job.state is not JobState.COMPLETE]
@@ -77,10 +80,21 @@ _IMPORT_KEYS = frozenset(
 
 def without_import(job: _Job) -> _Job:
     """Return an ended job with the mark that nothing was imported, where nobody else has marked it."""
-    if job.state not in TERMINAL or not _IMPORT_KEYS.isdisjoint(job.admin_meta):
-        return job
-    mark = {"cse_event_processing_no_operation": job.transition_times[-1].time.isoformat()}
-    return job.model_copy(update={"admin_meta": job.admin_meta | mark})
+    mark = _import_mark(job.state, job.updated, job.admin_meta)
+    return job.model_copy(update={"admin_meta": job.admin_meta | mark}) if mark else job
+
+
+def _import_mark(
+    state: JobState, updated: datetime, admin_meta: Mapping[str, MetaValue]
+) -> dict[str, MetaValue]:
+    if state not in TERMINAL or not _IMPORT_KEYS.isdisjoint(admin_meta):
+        return {}
+    return {"cse_event_processing_no_operation": updated.isoformat()}
+
+
+def _listed_without_import(job: ListedJob) -> ListedJob:
+    mark = _import_mark(job.state, job.updated, job.admin_meta)
+    return job._replace(admin_meta={**job.admin_meta, **mark}) if mark else job
 
 
 _INSTANT = timedelta(milliseconds=1)
@@ -140,7 +154,7 @@ class Jobs:
 
     async def list(
         self, user: User, query: JobQuery, *, new: bool = False, containers: bool = False
-    ) -> JobList:
+    ) -> Written[JobList]:
         """Return one page of the user's jobs that match.
 
         With ``new``, only those that ended since the user's read marker; with ``containers``, each job that is not complete with
@@ -155,7 +169,10 @@ class Jobs:
                 mine = dataclasses.replace(mine, after=max(after, query.after or after))
         page = await self._store.list_jobs(mine)
         counts = await count_containers(self._store, page.jobs) if containers else None
-        page = dataclasses.replace(page, jobs=[self._marked(job) for job in page.jobs])
+        if not self._are_imported:
+            page = dataclasses.replace(
+                page, jobs=[_listed_without_import(job) for job in page.jobs]
+            )
         return await make_list_view(page, mine, counts, self._sites.waits_for)
 
     async def any_live(self) -> bool:

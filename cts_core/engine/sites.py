@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from cts_core.concurrency import concurrently, run_in_pool
 from cts_core.errors import SiteInactiveError, SiteUnavailableError, UnauthorizedError
 from cts_core.identity.identity import User
-from cts_core.model.record import JobSummary
+from cts_core.model.record import JobSummary, Waiting
 from cts_core.model.site import (
     MAX_QUEUED,
     SITE_LIMITS,
@@ -82,7 +82,7 @@ class SiteDirectory:
             )
         return description
 
-    def waits_for(self, job: JobSummary) -> str | None:
+    def waits_for(self, job: Waiting) -> str | None:
         """Return in one sentence for its owner what keeps a live job from going on; None if nothing is known to."""
         if job.state in TERMINAL:
             return None

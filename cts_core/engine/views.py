@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from pydantic_core import to_json
+
 from cts_core.concurrency import run_sized
 from cts_core.engine.cursor import write_cursor
+from cts_core.json_pieces import Written
 from cts_core.model.admin import AdminJobDetails, AdminJobStateTransition, SubJob
 from cts_core.model.event import JobEvent
 from cts_core.model.job import (
@@ -18,23 +21,24 @@ from cts_core.model.job import (
     JobStatus,
     S3FileWithDataID,
 )
+from cts_core.model.preview import JobPage
 from cts_core.model.record import (
     ContainerRecord,
     ContainerTransition,
-    JobPage,
     JobQuery,
     JobRecord,
     JobSummary,
     Transition,
+    Waiting,
 )
 from cts_core.model.unvalidated import construct
 from cts_core.plan import split_evenly
 
-WaitsFor = Callable[[JobSummary], str | None]
+WaitsFor = Callable[[Waiting], str | None]
 """Returns what keeps a live job from going on, in one sentence for its owner."""
 
 
-def _nothing(job: JobSummary) -> None:  # noqa: ARG001 - as WaitsFor has it
+def _nothing(job: Waiting) -> None:  # noqa: ARG001 - as WaitsFor has it
     return None
 
 
@@ -98,15 +102,18 @@ def list_view(
     query: JobQuery,
     counts: Mapping[str, dict[str, int]] | None = None,
     waits_for: WaitsFor = _nothing,
-) -> Jobs:
+) -> Written[Jobs]:
     """Return one page of a listing, with the cursor of the next; ``counts`` has the containers in each state by job id."""
     counts = counts or {}
-    return Jobs.model_construct(
-        jobs=[preview_view(job, counts.get(job.id), waits_for) for job in page.jobs],
+    previews = [job.write(counts.get(job.id), waits_for(job)) for job in page.jobs]
+    rest = Jobs(
+        jobs=[],
         next=write_cursor(page.next, query.sort, ascending=query.ascending) if page.next else None,
         is_cut=page.is_cut or None,
         searched_until=page.searched_until,
     )
+    before, brackets, after = to_json(rest, exclude_none=True).partition(b"[]")
+    return Written(Jobs, before + brackets[:1] + b",".join(previews) + brackets[1:] + after)
 
 
 async def make_list_view(
@@ -114,7 +121,7 @@ async def make_list_view(
     query: JobQuery,
     counts: Mapping[str, dict[str, int]] | None,
     waits_for: WaitsFor,
-) -> Jobs:
+) -> Written[Jobs]:
     """Return the same, made in a thread if it is a large page; what belongs to the event loop is read before."""
     waits = {job.id: waits_for(job) for job in page.jobs}
     return await run_sized(

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
@@ -94,6 +94,26 @@ class JobSummary(JobOutcome):
     def updated(self) -> datetime:
         """The time of the last transition."""
         return self.transition_times[-1].time
+
+
+class Waiting(Protocol):
+    """What is asked of a job in order to tell what it waits for."""
+
+    @property
+    def id(self) -> str:
+        """The job's id."""
+
+    @property
+    def state(self) -> JobState:
+        """Its state."""
+
+    @property
+    def cluster(self) -> SiteName:
+        """The site at which it runs."""
+
+    @property
+    def wait(self) -> JobWait | None:
+        """What keeps it from its next step, other than its containers."""
 
 
 class JobRecord(JobSummary):
@@ -215,22 +235,6 @@ class JobQuery:
     position: JobPosition | None = None
     """List only jobs after this position."""
     limit: int = 1000
-
-
-@dataclass(frozen=True)
-class JobPage:
-    """One page of a listing."""
-
-    jobs: list[JobSummary]
-    next: JobPosition | None = None
-    """The position of the next page; None on the last."""
-    searched_until: datetime | None = None
-    """The sort time of the oldest job that the text search covers, if there are more."""
-
-    @property
-    def is_cut(self) -> bool:
-        """Whether there are more jobs than the text search covers."""
-        return self.searched_until is not None
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from cts_core.model.checksums import (
 from cts_core.model.event import JobEvent
 from cts_core.model.image import Image
 from cts_core.model.job import MetaValue
+from cts_core.model.preview import JobPage
 from cts_core.model.record import (
     AuditEntry,
     ContainerOutcome,
@@ -26,7 +27,6 @@ from cts_core.model.record import (
     Idempotency,
     JobCount,
     JobOutcome,
-    JobPage,
     JobQuery,
     JobRecord,
     JobSummary,

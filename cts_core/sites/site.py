@@ -11,7 +11,13 @@ from typing import Any, Protocol, runtime_checkable
 from cts_core.identity.identity import User
 from cts_core.model.image import JobImage
 from cts_core.model.job import JobInputPreview
-from cts_core.model.record import ContainerOutcome, ContainerTransition, JobOutcome, JobSummary
+from cts_core.model.record import (
+    ContainerOutcome,
+    ContainerTransition,
+    JobOutcome,
+    JobSummary,
+    Waiting,
+)
 from cts_core.model.refdata import AdminReferenceData, RefdataReport
 from cts_core.model.site import SiteDescription, SiteName
 from cts_core.plan import ContainerPlan
@@ -192,7 +198,7 @@ class Site(Runner, Protocol):
         """Return the cpus that nothing uses now; None where that is not known. Asked often."""
         return None
 
-    def waits_for(self, job: JobSummary) -> str | None:  # noqa: ARG002 - for sites that know a reason
+    def waits_for(self, job: Waiting) -> str | None:  # noqa: ARG002 - for sites that know a reason
         """Return in one sentence for its owner why a live job does not go on here, and until when; None if nothing is known.
 
         Answers at once, from what the site knows already.

@@ -6,20 +6,23 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from cts_core.engine.views import preview_view
 from cts_core.errors import NoSuchJobError
+from cts_core.model.job import HTCondorDetails, S3File
+from cts_core.model.preview import JobPage
 from cts_core.model.record import (
     ContainerTransition,
     JobCount,
     JobOutcome,
-    JobPage,
     JobPosition,
     JobQuery,
     JobSort,
+    JobWait,
 )
 from cts_core.model.site import SiteName
 from cts_core.records.store import RecordStore
 from cts_core.states import JobState
-from tests.harness.factories import NOON, make_image
+from tests.harness.factories import CRC, NOON, make_image
 from tests.harness.records import CREATED, SECOND, STARTED, insert, move, walk
 
 
@@ -37,6 +40,60 @@ async def pages(store: RecordStore, **query) -> list[JobPage]:
         found.append(await store.list_jobs(JobQuery(**query, position=position)))
         position = found[-1].next
     return found
+
+
+EVERYTHING = JobOutcome(
+    outputs=[S3File(file="data/out/a", crc64nvme=CRC)],
+    output_file_count=1,
+    cpu_hours=1 / 3,
+    cpu_factor=2.0,
+    max_memory=2**40,
+    max_anonymous_memory=2**33,
+    error='It says "nö"\n',
+    admin_error="secret",
+    traceback="secret",
+    logpath="logs/1",
+    warnings=["one", "two"],
+    htcondor_details=HTCondorDetails(cluster_id=[1]),
+)
+
+
+@pytest.mark.parametrize("outcome", [None, EVERYTHING], ids=["new", "with everything"])
+@pytest.mark.parametrize("microseconds", [0, 120_000])
+async def test_a_listing_has_the_json_of_the_previews(store, outcome, microseconds):
+    job = await insert(
+        store,
+        files=["data/a", "data/b"],
+        labels={"é": "1", "b": ""} if outcome else None,
+        parent_id="parent" if outcome else None,
+        time=NOON + timedelta(microseconds=microseconds),
+        runtime=90061,
+    )
+    if outcome:
+        await store.set_admin_meta(job.id, {"n": 1, "x": 0.5, "a.b": "c"}, [])
+        await move(store, job.id, CREATED, STARTED, outcome=outcome)
+    (listed,) = (await store.list_jobs(JobQuery())).jobs
+    summary = await store.get_summary(job.id)
+    assert (
+        listed.write(None, None)
+        == preview_view(summary, None).model_dump_json(exclude_none=True).encode()
+    )
+    more = {"created": 2}, 'It "waits"'
+    assert (
+        listed.write(*more)
+        == preview_view(summary, more[0], lambda _: more[1])
+        .model_dump_json(exclude_none=True)
+        .encode()
+    )
+
+
+async def test_a_listing_knows_what_is_asked_of_its_jobs(store):
+    job = await insert(store, user="bob")
+    wait = JobWait(dependency="objects", since=NOON, error="away")
+    await store.set_wait([job.id], wait)
+    (listed,) = (await store.list_jobs(JobQuery())).jobs
+    assert (listed.id, listed.user, listed.state) == (job.id, "bob", CREATED)
+    assert (listed.cluster, listed.updated, listed.wait) == (job.cluster, NOON, wait)
 
 
 async def test_listings_are_newest_update_first(store):

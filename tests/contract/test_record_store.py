@@ -125,9 +125,8 @@ async def test_a_summary_has_no_files(store):
     job = await insert(store)
     outcome = JobOutcome(outputs=OUTPUTS, output_file_count=2)
     assert await move(store, job.id, CREATED, STARTED, outcome=outcome)
-    (listed,) = (await store.list_jobs(JobQuery())).jobs
     (live,) = await store.live_jobs()
-    for summary in (await store.get_summary(job.id), listed, live):
+    for summary in (await store.get_summary(job.id), live):
         assert type(summary) is JobSummary
         assert not hasattr(summary.job_input, "input_files")
         assert summary.outputs is None
@@ -365,7 +364,7 @@ async def test_two_processes_move_each_job_once(store, make_store):
             *(loop.run_in_executor(pool, _walk_in_a_process, make_store, ids) for _ in range(2))
         )
     assert sum(won) == len(ids) * (len(TO_COMPLETE) - 1)
-    for job in (await store.list_jobs(JobQuery())).jobs:
+    for job in [await store.get_summary(job_id) for job_id in ids]:
         assert [t.state for t in job.transition_times] == TO_COMPLETE
         recorded = [t.recorded_at for t in job.transition_times]
         assert recorded == sorted(recorded)

@@ -77,7 +77,7 @@ async def _prepare(engine: Engine) -> None:
 
 
 async def _is_idle(engine: Engine, delivered: Path) -> bool:
-    jobs = (await engine.jobs.list(ANA, JobQuery())).jobs
+    jobs = (await engine.jobs.list(ANA, JobQuery())).read().jobs
     if any(job.state not in TERMINAL for job in jobs):
         return False
     if await engine._store.unsent(limit=1):
@@ -127,7 +127,7 @@ async def main(home: Path, submission: str, count: int) -> None:
         )
     cancel = home / "cancel-first"
     if cancel.exists():
-        job = (await engine.jobs.list(ANA, JobQuery())).jobs[-1]
+        job = (await engine.jobs.list(ANA, JobQuery())).read().jobs[-1]
         if job.state not in TERMINAL and job.state != "canceling":
             await engine.jobs.cancel(ANA, job.id)
     while not await _is_idle(engine, home / "delivered.jsonl"):

@@ -14,6 +14,7 @@ from typing import TypeVar
 from bson.raw_bson import RawBSONDocument
 
 from cts_core.errors import NewerRecordError
+from cts_core.model.preview import ListedJob
 from cts_core.model.record import ContainerRecord, JobRecord, JobSummary
 from cts_core.records.mongo import documents
 from cts_core.states import JobState
@@ -67,13 +68,18 @@ def _read(raw: RawBSONDocument, parse: Callable[[RawBSONDocument], _T]) -> _T:
 
 def summaries(raw_jobs: Iterable[RawBSONDocument]) -> list[JobSummary]:
     """Return those of the jobs that this version can read."""
-    return readable(raw_jobs, lambda raw: parse_summary(raw.raw))
+    return readable(raw_jobs, documents.to_summary)
+
+
+def listed(raw_jobs: Iterable[RawBSONDocument]) -> list[ListedJob]:
+    """Return the same for a listing."""
+    return readable(raw_jobs, lambda raw: parse_listed(raw.raw))
 
 
 @functools.lru_cache(MAX_LISTED)
-def parse_summary(raw: bytes) -> JobSummary:
+def parse_listed(raw: bytes) -> ListedJob:
     """Return a job of a listing. Raises ValueError."""
-    return documents.to_summary(RawBSONDocument(raw, documents.RAW_CODEC))
+    return documents.to_listed(raw)
 
 
 def drivables(raw_jobs: Iterable[RawBSONDocument]) -> list[JobSummary]:

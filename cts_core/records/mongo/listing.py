@@ -14,7 +14,8 @@ from typing import Any
 from bson.raw_bson import RawBSONDocument
 from pymongo import ASCENDING, DESCENDING
 
-from cts_core.model.record import JobCount, JobPage, JobPosition, JobQuery, JobSort
+from cts_core.model.preview import JobPage
+from cts_core.model.record import JobCount, JobPosition, JobQuery, JobSort
 from cts_core.model.site import SiteName
 from cts_core.records.mongo import documents, forward_compat
 from cts_core.records.mongo.connection import Collections
@@ -156,7 +157,7 @@ async def page(db: Collections, query: JobQuery) -> JobPage:
     matches = await cursor.sort(listing.order).limit(query.limit + 1).to_list()
     shown = matches[: query.limit]
     return JobPage(
-        jobs=await db.parse(forward_compat.summaries, shown),
+        jobs=await db.parse(forward_compat.listed, shown),
         next=_position(shown[-1], listing.column) if len(matches) > len(shown) else None,
         searched_until=oldest.time if oldest else None,
     )

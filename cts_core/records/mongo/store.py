@@ -21,6 +21,7 @@ from cts_core.model.checksums import (
 from cts_core.model.event import JobEvent
 from cts_core.model.image import Image
 from cts_core.model.job import MetaValue
+from cts_core.model.preview import JobPage
 from cts_core.model.record import (
     AuditEntry,
     ContainerOutcome,
@@ -30,7 +31,6 @@ from cts_core.model.record import (
     Idempotency,
     JobCount,
     JobOutcome,
-    JobPage,
     JobQuery,
     JobRecord,
     JobSummary,

@@ -15,6 +15,7 @@ from typing import Self
 
 from cts_core.clock import utc_now
 from cts_core.errors import FolderTakenError
+from cts_core.model.preview import ListedJob
 from cts_core.model.record import Idempotency, JobRecord, JobSummary, JobWait, Transition
 from cts_core.model.site import SiteName
 from cts_core.records.errors import no_such_job
@@ -131,6 +132,14 @@ def _transitions(db: sqlite3.Connection, job_ids: list[str]) -> dict[str, list[T
 def summaries(db: sqlite3.Connection, job_rows: list[sqlite3.Row]) -> list[JobSummary]:
     """Return the summaries of the jobs in these rows of the statement ``JOB``."""
     return rows.to_summaries(job_rows, _transitions(db, [row["id"] for row in job_rows]))
+
+
+def listed(db: sqlite3.Connection, job_rows: list[sqlite3.Row]) -> list[ListedJob]:
+    """Return the jobs in these rows of the statement ``JOB`` for a listing."""
+    steps: dict[str, list[sqlite3.Row]] = defaultdict(list)
+    for row in db.execute(TRANSITIONS, (json.dumps([row["id"] for row in job_rows]),)):
+        steps[row["job_id"]].append(row)
+    return [rows.to_listed(row, steps[row["id"]]) for row in job_rows]
 
 
 def get(db: sqlite3.Connection, job_id: str) -> JobRecord:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from cts_core.model.record import JobCount, JobPage, JobPosition, JobQuery, JobSort
+from cts_core.model.preview import JobPage
+from cts_core.model.record import JobCount, JobPosition, JobQuery, JobSort
 from cts_core.model.site import SiteName
 from cts_core.records.sqlite import jobs, rows
 from cts_core.states import TERMINAL, JobState
@@ -119,7 +120,7 @@ def page(db: sqlite3.Connection, query: JobQuery) -> JobPage:
     matches = db.execute(listing.statement, {**listing.values, "limit": query.limit + 1}).fetchall()
     shown = matches[: query.limit]
     return JobPage(
-        jobs=jobs.summaries(db, shown),
+        jobs=jobs.listed(db, shown),
         next=_position(shown[-1], listing.column) if len(matches) > len(shown) else None,
         searched_until=oldest,
     )

@@ -15,10 +15,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
+from pydantic_core import to_json
+
 from cts_core.json_pieces import pieces_of_json
 from cts_core.model.event import JobEvent
 from cts_core.model.image import JobImage
 from cts_core.model.job import STORED, JobInputPreview, S3File, S3FileWithDataID
+from cts_core.model.preview import ListedJob, write_details, write_steps
 from cts_core.model.record import (
     ContainerOutcome,
     ContainerRecord,
@@ -29,6 +32,7 @@ from cts_core.model.record import (
     JobWait,
     Transition,
 )
+from cts_core.model.site import SiteName
 from cts_core.model.unvalidated import construct, read_input_files, read_outputs, with_input_files
 from cts_core.records.sqlite.search_text import search_text
 from cts_core.states import JobState
@@ -37,6 +41,7 @@ PARSED = 1024
 """Inputs and images of jobs that are kept parsed, since the same jobs are read again and again."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NAIVE_EPOCH = _EPOCH.replace(tzinfo=None)
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -159,6 +164,46 @@ def to_summaries(
 ) -> list[JobSummary]:
     """Return jobs from their rows and their transitions by job id."""
     return [construct(JobSummary, **_summary_fields(row, transitions[row["id"]])) for row in rows]
+
+
+@functools.lru_cache(PARSED)
+def _write_image(text: str) -> bytes:
+    return to_json(_parse_image(text), exclude_none=True)
+
+
+@functools.lru_cache(PARSED)
+def _write_input(text: str) -> tuple[SiteName, bytes]:
+    """Return the site of a job, and its input as JSON."""
+    job_input = _parse_input(text)
+    return job_input.cluster, to_json(job_input, exclude_none=True)
+
+
+def to_listed(row: sqlite3.Row, steps: Sequence[sqlite3.Row]) -> ListedJob:
+    """Return a job for a listing from its row, and those of its transitions."""
+    cluster, job_input = _write_input(row["job_input"])
+    outcome = json.loads(row["outcome"])
+    return ListedJob(
+        id=row["id"],
+        user=row["user"],
+        state=JobState(row["state"]),
+        cluster=cluster,
+        updated=to_time(row["updated"]),
+        admin_meta=json.loads(row["admin_meta"]),
+        wait=row["wait"] and JobWait.model_validate_json(row["wait"]),
+        steps=write_steps(
+            [(step["state"], _NAIVE_EPOCH + step["time"] * _MICROSECOND) for step in steps]
+        ),
+        details=write_details(
+            job_input,
+            _write_image(row["image"]),
+            outcome,
+            input_file_count=row["input_file_count"],
+            labels=json.loads(row["labels"]),
+            warnings=outcome.get("warnings"),
+            max_anonymous_memory=outcome.get("max_anonymous_memory"),
+            parent_id=row["parent_id"],
+        ),
+    )
 
 
 def to_record(

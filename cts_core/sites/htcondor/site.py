@@ -19,7 +19,7 @@ from cts_core.identity.identity import User
 from cts_core.images.names import HOST_PREFIX
 from cts_core.model.image import JobImage
 from cts_core.model.job import HTCondorDetails, JobInputPreview
-from cts_core.model.record import ContainerOutcome, JobOutcome, JobSummary
+from cts_core.model.record import ContainerOutcome, JobOutcome, JobSummary, Waiting
 from cts_core.model.refdata import AdminReferenceData, RefdataReport, ReferenceDataState
 from cts_core.model.site import SITE_LIMITS, SiteDescription, SiteName
 from cts_core.plan import ContainerPlan
@@ -319,7 +319,7 @@ class HTCondorSite(Site):
         return await self._bindings.call("ad", constraint=constraint) or {}
 
     @override
-    def waits_for(self, job: JobSummary) -> str | None:
+    def waits_for(self, job: Waiting) -> str | None:
         reason = self._tracker.hold_of(job.id)
         return reason and f"On hold at the site: {reason}. It is tried again by itself"
 

@@ -30,7 +30,13 @@ from cts_core.images.names import HOST_PREFIX
 from cts_core.job_tasks import JobTasks
 from cts_core.model.image import JobImage
 from cts_core.model.job import JAWSDetails, JobInputPreview, NERSCDetails
-from cts_core.model.record import ContainerOutcome, ContainerTransition, JobOutcome, JobSummary
+from cts_core.model.record import (
+    ContainerOutcome,
+    ContainerTransition,
+    JobOutcome,
+    JobSummary,
+    Waiting,
+)
 from cts_core.model.refdata import AdminReferenceData, RefdataReport
 from cts_core.model.site import SITE_LIMITS, SiteDescription, SiteName
 from cts_core.plan import ContainerPlan
@@ -178,7 +184,7 @@ class JAWSSite(Site):
         return [*warnings, *notes]
 
     @override
-    def waits_for(self, job: JobSummary) -> str | None:
+    def waits_for(self, job: Waiting) -> str | None:
         if sentence := waiting_sentence(self.facility.known(self.cluster)):
             return sentence
         followed = self._followed.get(job.id)

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from cts_core.json_pieces import pieces_of_json
+from cts_core.json_pieces import Written, pieces_of_json
 
 _GZIP_MIN = 1024
 """Bytes below which compression does not pay."""
@@ -23,6 +23,8 @@ _NO_WEIGHT = re.compile(r"q=0(\.0{0,3})?")
 
 def is_quick(content: object) -> bool:
     """Return whether the JSON of a response is written in less time than its way to a thread and back takes."""
+    if isinstance(content, Written):
+        return len(content.body) <= _QUICK_VALUES * _QUICK_TEXT
     left = _QUICK_VALUES
     parts: list[object] = [content]
     while parts:
@@ -44,11 +46,13 @@ def is_quick(content: object) -> bool:
 
 
 def encode_json(
-    content: BaseModel | dict[str, Any], *, nulls: bool, may_compress: bool
+    content: BaseModel | Written[Any] | dict[str, Any], *, nulls: bool, may_compress: bool
 ) -> tuple[bytes, bool]:
     """Return the JSON of a response and whether it is gzipped; without ``nulls``, fields not set are left out."""
     if isinstance(content, BaseModel):
         body = b"".join(pieces_of_json(content, nulls=nulls))
+    elif isinstance(content, Written):
+        body = content.body
     else:
         body = json.dumps(content).encode()
     if may_compress and len(body) >= _GZIP_MIN:

@@ -21,6 +21,7 @@ from cts_core.concurrency import run_in_pool
 from cts_core.engine.engine import Engine
 from cts_core.errors import AuthenticationError, CTSError, PayloadTooLargeError
 from cts_core.identity.identity import Credentials
+from cts_core.json_pieces import Written
 from cts_core.model.worker import ContainerId
 from cts_jupyter.server.http.authentication import access_for, check_roles, identify_monitor
 from cts_jupyter.server.http.base_handler import BaseHandler
@@ -288,7 +289,9 @@ class CTSHandler(BaseHandler):
             return parse()
         return await run_in_pool(parse)
 
-    async def _send_json(self, content: BaseModel | dict[str, Any], *, nulls: bool) -> None:
+    async def _send_json(
+        self, content: BaseModel | Written[Any] | dict[str, Any], *, nulls: bool
+    ) -> None:
         may_compress = not self._headers_written and accepts_gzip(
             self.request.headers.get("Accept-Encoding", "")
         )

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from cts_core.errors import CTSError, MethodNotAllowedError, NotFoundError
 from cts_core.identity.identity import Role
+from cts_core.json_pieces import Written
 from cts_jupyter.server.http.call import Stream, Upload
 
 JSON = "application/json"
@@ -63,7 +64,7 @@ class Route:
     """One method of one path.
 
     ``handler(call, path=…, query=…, body=…)`` declares by its annotations the models of its arguments and of its
-    response: a model, a JSON object, a Stream, or None for an empty response. Its name is the operationId of the
+    response: a model, or the same ``Written``, a JSON object, a Stream, or None for an empty response. Its name is the operationId of the
     OpenAPI description. ``{name:path}`` in the template matches slashes, too.
     """
 
@@ -126,6 +127,8 @@ class Route:
         hint = self._hints["return"]
         if isinstance(hint, UnionType):
             (hint,) = set(get_args(hint)) - set(self.answers.values())
+        if get_origin(hint) is Written:
+            (hint,) = get_args(hint)
         return hint if isinstance(hint, type) and issubclass(hint, BaseModel) else None
 
     @property

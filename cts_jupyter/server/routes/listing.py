@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from cts_core.engine.cursor import read_cursor
 from cts_core.images.names import parse_image_name
+from cts_core.json_pieces import Written
 from cts_core.model.base import GivenTime
 from cts_core.model.image import ImageName
 from cts_core.model.job import MAX_LABELS, Jobs
@@ -100,7 +101,7 @@ class CountQuery(BaseModel):
     user: UserName | None = None
 
 
-async def list_jobs(call: Call, query: OwnListing) -> Jobs:
+async def list_jobs(call: Call, query: OwnListing) -> Written[Jobs]:
     """``GET /jobs``."""
     return await call.engine.jobs.list(
         call.user, query.to_query(), new=query.new, containers=query.containers
@@ -122,7 +123,7 @@ async def set_last_look(call: Call, body: LastLook) -> None:
     await call.engine.jobs.set_last_seen(call.user, body)
 
 
-async def admin_list_jobs(call: Call, query: AdminListing) -> Jobs:
+async def admin_list_jobs(call: Call, query: AdminListing) -> Written[Jobs]:
     """``GET /admin/jobs``."""
     await _check_user(call, query.user)
     return await call.engine.admin.list(

@@ -52,8 +52,8 @@ async def test_job_has_every_field_of_its_record(harness: EngineHarness):
     with pytest.raises(errors.NoSuchContainerError, match=f"must be < 2 for job {job_id}"):
         await admin.container(job_id, 1 << 64)
     assert (await admin.exit_codes(job_id)).exit_codes == [3, 3]
-    assert [j.id for j in (await admin.list(JobQuery(user="ana"))).jobs] == [job_id]
-    assert (await admin.list(JobQuery(user="bob"))).jobs == []
+    assert [j.id for j in (await admin.list(JobQuery(user="ana"))).read().jobs] == [job_id]
+    assert (await admin.list(JobQuery(user="bob"))).read().jobs == []
 
 
 async def test_cancel_is_audited(harness: EngineHarness):

@@ -95,7 +95,8 @@ class TestContainers:
     async def _stop_all(self, harness: EngineHarness):
         """Workers outlive an engine."""
         yield
-        for job in (await harness.engine.jobs.list(harness.user, JobQuery(ended=False))).jobs:
+        live = await harness.engine.jobs.list(harness.user, JobQuery(ended=False))
+        for job in live.read().jobs:
             with suppress(NoSuchJobError):  # it has ended meanwhile, or is being canceled
                 await harness.engine.jobs.cancel(harness.user, job.id)
             await harness.wait_until_ended(job.id)

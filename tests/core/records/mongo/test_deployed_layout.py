@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from pymongo.database import Database
 
+from cts_core.engine.views import preview_view
 from cts_core.errors import ConfigError, ImageTagExistsError, NoSuchContainerError
 from cts_core.model.job import HTCondorDetails, S3File, S3FileWithDataID
 from cts_core.model.record import (
@@ -226,6 +227,9 @@ async def test_listings_counts_and_events_hold_deployed_jobs(store):
         page = await store.list_jobs(JobQuery(user="alice", sort=sort, limit=1))
         rest = await store.list_jobs(JobQuery(user="alice", sort=sort, limit=1, position=page.next))
         assert [job.id for job in (*page.jobs, *rest.jobs)] == [FAILED, DONE]
+        for job in (*page.jobs, *rest.jobs):
+            preview = preview_view(await store.get_summary(job.id), None)
+            assert job.write(None, None).decode() == preview.model_dump_json(exclude_none=True)
     found = await store.list_jobs(JobQuery(text="EXAMPLE/tool", image_tag="1.2", ended=True))
     assert len(found.jobs) == 2
     assert {(c.state, c.count) for c in await store.count_jobs("alice")} == {

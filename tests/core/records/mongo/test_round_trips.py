@@ -86,7 +86,7 @@ async def test_a_job_of_a_listing_is_parsed_when_it_has_changed(mongo_settings):
     jobs = [make_job_record(user="listed") for _ in range(3)]
     for job in jobs:
         await store.insert_job(job, containers=1)
-    parsed = forward_compat.parse_summary.cache_info
+    parsed = forward_compat.parse_listed.cache_info
 
     async def listed() -> tuple[int, set[JobState]]:
         before = parsed().misses

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from cts_core.engine.views import list_view, status_view
-from cts_core.model.record import JobPage, JobQuery
-from cts_jupyter.server.http.encoding import is_quick
+from cts_core.engine.views import status_view
+from cts_core.json_pieces import Written
+from cts_core.model.job import S3File
+from cts_jupyter.server.http.encoding import encode_json, is_quick
 from tests.harness.factories import make_job_record
 
 
@@ -14,10 +15,15 @@ def test_status_is_quick():
     assert is_quick(status_view(make_job_record(), {"complete": 3}))
 
 
-@pytest.mark.parametrize("jobs", [10, 1000])
-def test_page_of_jobs_is_not(jobs: int):
-    page = JobPage(jobs=[make_job_record()] * jobs)
-    assert not is_quick(list_view(page, JobQuery()))
+@pytest.mark.parametrize(("size", "quick"), [(30_000, True), (30_001, False)])
+def test_long_written_json_is_not_as_it_is_compressed(*, size: int, quick: bool):
+    assert is_quick(Written(S3File, b"x" * size)) is quick
+
+
+def test_written_json_is_sent_as_it_is():
+    written = Written(S3File, b'{"file":"data/a"}')
+    assert encode_json(written, nulls=True, may_compress=True) == (written.body, False)
+    assert written.read() == S3File(file="data/a")
 
 
 @pytest.mark.parametrize("value", ["x" * 100_000, ["x" * 1000] * 100, {"a": [{}] * 1000}])
