@@ -17,7 +17,7 @@ LOOK_SECONDS = 1.0
 """Between looks whether the server is quiet."""
 QUIET_SHARE = 0.1
 """The share of a processor below which a server is quiet."""
-PAUSE = 1000
+PAUSE = 10_000
 """A pass is made at the earliest after this many times as long as the last one took: with many live jobs there is much to look at."""
 PASSES_APART = 300
 """Passes over the younger objects after which Python makes a full one nevertheless, in a server that is never quiet.
