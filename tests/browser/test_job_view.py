@@ -172,7 +172,7 @@ def test_a_failed_job_by_its_strip_table_and_outputs(lab, view, page, shot):
     shot("job-view-320", shown)
 
 
-def test_a_container_is_found_by_its_input_and_a_job_by_labels(lab, view, page):
+def test_a_container_is_found_by_its_input_and_a_job_by_labels(lab, view, page, shot):
     shown = view(submit_mixed(lab, page, "found"))
     shown.locator(".cts-containers summary").click()
     shown.get_by_label("Find by an input").fill("4.txt")
@@ -188,6 +188,7 @@ def test_a_container_is_found_by_its_input_and_a_job_by_labels(lab, view, page):
     shown.get_by_role("button", name="Save").click()
     expect(shown.get_by_text("Saved")).to_be_visible(timeout=LONG)
     expect(shown).to_contain_text("study=soil")
+    shot("job-view-labels", shown)
     shown.evaluate("e => { e.style.width = '320px'; }")
     page.wait_for_timeout(200)
     assert shown.evaluate("e => e.scrollWidth <= e.clientWidth + 1")
