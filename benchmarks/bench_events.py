@@ -4,7 +4,8 @@ A server of the preset service, with its records on MongoDB and its events on Ka
 itself, and wakes its outbox for each as the engine does. Times are from just before a transition is recorded until its
 message has come back from Kafka, which is later than its acknowledgement, and until its event has come to the user's
 stream. Baselines in the same run: a bare kafka-python producer, one message at a time (``acks=all``), and a bare tornado server that
-writes as many events to as many streams. ``RECORDS=sqlite`` keeps the records there. Needs root and Maven.
+writes as many events to as many streams. ``RECORDS=sqlite`` keeps the records there, and ``RECORDS=free`` in dicts, which shows the
+service's own part: its delay, and the processor time that its process takes for each event that comes to a subscriber. Needs root and Maven.
 Numbers on the command line replace the default numbers of streams.
 """
 
@@ -22,17 +23,21 @@ import time
 import urllib.request
 import uuid
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import psutil
+from free_store import FreeStore
 from harness import report as keep
 from harness import run, size
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from load import cpu_clock
 from tornado.web import Application, RequestHandler
 
 from cts_core.clock import utc_now
+from cts_core.engine import adapters
 from cts_core.engine.engine import Engine
 from cts_core.states import JobState
 from cts_jupyter.server.headless import HeadlessApp
@@ -46,6 +51,8 @@ RATE = size(200, 20)
 """Transitions a second."""
 WINDOW_SECONDS, SETTLE_SECONDS = size((15.0, 5.0), (1.5, 1.0))
 FEW, MANY = size((20, 2000), (4, 8))
+RECORDS = "RECORDS"
+"""The environment variable that says where the records are."""
 CONCURRENCY = 64
 """Transitions that are recorded at the same time."""
 
@@ -239,10 +246,19 @@ def by_producer(broker: KafkaBroker) -> list[float]:
     return topic.stop()
 
 
+@dataclass(frozen=True)
+class Measured:
+    """The delays of events in ms, the server's bytes of memory for each stream, and its processor time for each event in ms."""
+
+    delays: list[float]
+    memory: float
+    cpu_ms: float
+
+
 async def measure(
     server: ServerProcess, port: int, tokens: list[str], begin: Callable[[], None]
-) -> tuple[list[float], float]:
-    """Return the delays of events in ms, and the server's bytes of memory for each stream; print its cpu usage.
+) -> Measured:
+    """Return what was measured of a server.
 
     ``begin`` is called when the streams are open, and again when the measurement begins.
     """
@@ -254,16 +270,17 @@ async def measure(
     await asyncio.sleep(settle_seconds(len(tokens)))
     begin()
     streams.delays.clear()
-    process.cpu_percent()
+    clock = cpu_clock(process.pid)
+    used = clock()
     await asyncio.sleep(WINDOW_SECONDS)
     delays = list(streams.delays)
-    print(f"the server has used {process.cpu_percent():.0f} % of a cpu", flush=True)
+    cpu = (clock() - used) / max(1, len(delays))
     memory = (process.memory_info().rss - before) / len(tokens)
     await streams.close()
-    return delays, memory
+    return Measured(delays, memory, cpu * 1000)
 
 
-def bare(folder: Path, users: int) -> tuple[list[float], float]:
+def bare(folder: Path, users: int) -> Measured:
     port = free_port()
     command = [sys.executable, __file__, "bare", str(port), str(users)]
     server = ServerProcess(command, folder, lambda: is_listening(port))
@@ -277,7 +294,7 @@ def bare(folder: Path, users: int) -> tuple[list[float], float]:
 
 def cts(
     folder: Path, users: int, environ: dict[str, str], auth: KBaseAuth, topic: Topic
-) -> tuple[list[float], float]:
+) -> Measured:
     port, go = free_port(), folder / "go"
     environ = {
         **environ,
@@ -314,11 +331,11 @@ def _is_healthy(port: int) -> bool:
 
 
 def main(counts: list[int]) -> None:
-    on_mongo = os.environ.get("RECORDS") != "sqlite"
+    records = os.environ.get(RECORDS, "mongo")
     with tempfile.TemporaryDirectory(prefix="cts-bench-") as name:
         folder = Path(name)
         broker, auth = KafkaBroker(folder / "kafka"), KBaseAuth()
-        mongo = MongoServer(folder / "mongo") if on_mongo else None
+        mongo = MongoServer(folder / "mongo") if records == "mongo" else None
         started: list[Any] = [server for server in (broker, mongo) if server is not None]
         try:
             for server in started:
@@ -340,24 +357,34 @@ def main(counts: list[int]) -> None:
                     "CTS_MONGO__USER": USER,
                     "CTS_MONGO__PASSWORD": PASSWORD,
                 }
-            print(f"{RATE} transitions a second, records on {environ['CTS_RECORDS']}", flush=True)
+            print(f"{RATE} transitions a second, records: {records}", flush=True)
             sent = by_producer(broker)
             report("baseline: a bare producer, until a consumer has it", sent)
             for users in counts:
-                plain, plain_memory = bare(folder / f"bare{users}", users)
-                report(f"baseline: bare tornado, {users:,} streams", plain)
+                plain = bare(folder / f"bare{users}", users)
+                report(f"baseline: bare tornado, {users:,} streams", plain.delays)
                 topic = Topic(broker, environ["CTS_KAFKA__TOPIC"])
                 topic.start()
-                late, memory = cts(folder / f"cts{users}", users, environ, auth, topic)
+                ours = cts(folder / f"cts{users}", users, environ, auth, topic)
                 on_topic = topic.stop()
                 report(f"CTS, {users:,} streams: until a consumer of Kafka has it", on_topic, sent)
-                report(f"CTS, {users:,} streams: until its subscriber has it", late, plain)
+                report(
+                    f"CTS, {users:,} streams: until its subscriber has it",
+                    ours.delays,
+                    plain.delays,
+                )
+                keep(
+                    f"CTS, {users:,} streams: the processor for each event",
+                    f"{ours.cpu_ms:.2f} ms, bare tornado {plain.cpu_ms:.2f} ms",
+                    cpu_ms=ours.cpu_ms,
+                    bare_ms=plain.cpu_ms,
+                )
                 if users >= MANY:  # with fewer, the memory of one cannot be measured
                     keep(
                         f"memory of each of {users:,} streams",
-                        f"{memory / 1024:.1f} KiB, bare tornado {plain_memory / 1024:.1f} KiB",
-                        memory_kib=memory / 1024,
-                        bare_kib=plain_memory / 1024,
+                        f"{ours.memory / 1024:.1f} KiB, bare tornado {plain.memory / 1024:.1f} KiB",
+                        memory_kib=ours.memory / 1024,
+                        bare_kib=plain.memory / 1024,
                     )
         finally:
             for server in reversed(started):
@@ -370,6 +397,8 @@ if __name__ == "__main__":
         case ["bare", port, users]:
             asyncio.run(serve_bare(port, users))
         case ["cts", *arguments]:
+            if os.environ.get(RECORDS) == "free":
+                adapters.record_store = lambda settings: FreeStore(settings.home / "records.sqlite")
             Load.launch_instance(arguments)
         case counts:
             run(lambda: main(list(map(int, counts)) or [FEW, MANY]))

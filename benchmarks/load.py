@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import time
 from collections.abc import Callable
@@ -20,13 +21,16 @@ def cpu_clock(pid: int) -> Callable[[], float]:
 
 
 async def _repeat(
-    url: str, head: bytes, until: float, clock: Callable[[], float], took: list[float]
+    url: str,
+    head: bytes,
+    is_over: Callable[[], bool],
+    clock: Callable[[], float],
+    took: list[float],
 ) -> None:
     parts = urlsplit(url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     try:
-        # However busy the machine is, there are some answers.
-        while time.perf_counter() < until or len(took) < _LEAST:
+        while not is_over():
             start = clock()
             writer.write(head)
             answer = await reader.readuntil(b"\r\n\r\n")
@@ -45,15 +49,24 @@ async def load(
     *,
     connections: int,
     seconds: float,
+    answers: float = math.inf,
     clock: Callable[[], float] = time.perf_counter,
 ) -> list[float]:
-    """Return the seconds by a clock that each answer took, of as many connections at once, each of which waits for its answer."""
+    """Return the seconds by a clock that each answer took, of as many connections at once, each of which waits for its answer.
+
+    It ends after so many seconds, or so many answers.
+    """
     parts = urlsplit(url)
     target = f"{parts.path}?{parts.query}" if parts.query else parts.path
     head = f"GET {target} HTTP/1.1\r\nHost: {parts.netloc}\r\nAuthorization: Bearer {token}\r\n\r\n"
     took: list[float] = []
     until = time.perf_counter() + seconds
+
+    def is_over() -> bool:
+        # However busy the machine is, there are some answers.
+        return len(took) >= max(_LEAST, answers if time.perf_counter() < until else 0)
+
     await asyncio.gather(
-        *(_repeat(url, head.encode(), until, clock, took) for _ in range(connections))
+        *(_repeat(url, head.encode(), is_over, clock, took) for _ in range(connections))
     )
     return took
