@@ -66,6 +66,8 @@ MOVES_AT_ONCE = 16
 """Containers of a job that are moved in the records at once."""
 POLL_SECONDS = 1.0
 """Between cycles over all live jobs of a site, unless something wakes the loop earlier."""
+REST_SECONDS = 0.02
+"""Between any two cycles: what wakes the loop meanwhile goes into one, since many short containers would have one for each of their steps."""
 RETRY = Backoff(first=1.0, longest=10.0)
 """Between tries at one step of a job that fails; other steps and other jobs go on meanwhile."""
 
@@ -150,9 +152,11 @@ class Driver:
                 await asyncio.sleep(max(0.0, due - loop.time()))
             except Exception:  # a bug in one cycle must not stop every job
                 log.exception("A cycle over the jobs of site %s failed", self._site.cluster.value)
+            rested = loop.time() + REST_SECONDS
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, due - loop.time())):
                     await self._wake.wait()
+            await asyncio.sleep(rested - loop.time())
 
     async def _summaries(self, job_ids: Collection[str]) -> list[JobSummary]:
         summaries = []

@@ -1,7 +1,7 @@
 """The files by which a server and the workers of its machine communicate.
 
 A container's folder holds ``plan.json`` (from the server) and then, from its worker: ``lock``, held while the worker lives;
-``claim.json``, created exclusively before anything is started; ``events.jsonl``, one fsynced line a state; ``result.json``,
+``claim.json``, created exclusively before anything is started; ``events.jsonl``, one line a state; ``result.json``,
 written atomically at the end. The job's folder above may hold ``canceled``: a worker checks for it after its claim, and
 a cancellation checks for claims after writing it, so that one of the two sees the other: a container that had no claim when
 its job was canceled never runs.
@@ -13,6 +13,7 @@ import errno
 import fcntl
 import json
 import os
+from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Any, Mapping
 
@@ -103,7 +104,10 @@ class ContainerFolder:
             return {}
 
     def append_event(self, event: Mapping[str, Any]) -> None:
-        """Append a state durably: ``state``, ``time``, and further fields. Raises OSError."""
+        """Append a state: ``state``, ``time``, and further fields. Raises OSError.
+
+        A machine that goes down takes the container with it, so that only a result has to be found afterwards.
+        """
         line = json.dumps(event).encode() + b"\n"
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         fd = os.open(self.file(EVENTS), flags, 0o600)
@@ -113,7 +117,6 @@ class ContainerFolder:
                 # Truncated, so that the next line does not continue a torn one.
                 os.ftruncate(fd, size)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.file(EVENTS))
-            os.fsync(fd)
         finally:
             os.close(fd)
 
@@ -127,7 +130,9 @@ class ContainerFolder:
         return [json.loads(line) for line in lines]
 
     def write_result(self, result: dict[str, Any]) -> None:
-        """Write how the container ended. Call only after claiming it."""
+        """Write how the container ended, durably, as its events so far. Call only after claiming it."""
+        with suppress(FileNotFoundError), open(self.file(EVENTS), "rb") as events:
+            os.fsync(events.fileno())
         write_json(self.file(RESULT), {**result, "time": now()})
 
     def read_result(self) -> dict[str, Any] | None:

@@ -66,7 +66,7 @@ class ForkServer:
         self._socket: socket.socket | None = None
 
     def fork(self, folder: str, event_pipe: int) -> None:
-        """Start a worker for the container in ``folder``. Raises OSError when none can be started.
+        """Have a worker, a new one or an idle one, run the container in ``folder``. Raises OSError when none can be started.
 
         ``event_pipe`` is the writing end of the worker's pipe.
         """
@@ -130,7 +130,7 @@ class Launcher:
         """Start a worker for a container, unless one is starting or the last one failed just now.
 
         Returns the reading end of the worker's pipe, which carries one byte for each event, and the end of file
-        when the worker ends; None if no worker was started.
+        when the container or the worker ends; None if no worker was started.
         """
         container = job.container(number)
         attempt = self._attempts.setdefault((job.id, number), _Attempt(container))
@@ -157,7 +157,7 @@ class Launcher:
         return pipe
 
     def mark_ended(self, job_id: str, number: int) -> None:
-        """Record that a worker of this server has ended."""
+        """Record that no worker of this server has the container any more."""
         attempt = self._attempts.get((job_id, number))
         if attempt is not None:
             attempt.is_alive = False

@@ -250,6 +250,9 @@ class ContainerRunner:
 
         What begins after a cancellation is tried all the same, and waits for a shorter time.
         """
+        if isinstance(self._objects, Directory):
+            yield
+            return
         cancellation, is_over = self._stop.cancellation, threading.Event()
         if self._folder.is_canceled():
             cancellation.cancel()

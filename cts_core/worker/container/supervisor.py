@@ -229,12 +229,20 @@ class StopSignal:
         self.is_requested = False
         self.cancellation = CancellationToken()
         """Canceled by a SIGTERM: requests to servers are aborted."""
-        self.wakeup, end = os.pipe()
-        for fd in (self.wakeup, end):
+        self.wakeup, self._end = os.pipe()
+        for fd in (self.wakeup, self._end):
             os.set_blocking(fd, False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGTERM, self._on_sigterm)
-        signal.set_wakeup_fd(end, warn_on_full_buffer=False)
+        signal.set_wakeup_fd(self._end, warn_on_full_buffer=False)
+
+    def close(self) -> None:
+        """Stop handling the signals: from now on, a SIGTERM ends this process."""
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGCHLD, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        for fd in (self.wakeup, self._end):
+            os.close(fd)
 
     def _on_sigterm(self, *_: object) -> None:
         self.is_requested = True

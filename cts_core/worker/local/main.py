@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 from contextlib import nullcontext, suppress
 from typing import Any, ContextManager, Mapping
@@ -33,38 +34,49 @@ class _ServerListener:
         self._folder = folder
         self._pipe = pipe
 
-    def wake(self) -> None:
-        """Write the byte."""
+    def on_event(self, event: Mapping[str, Any]) -> None:
+        self._folder.append_event(event)
         # A server that has ended, or has not read the full pipe for long, reads the folder later.
         if self._pipe is not None:
             with suppress(OSError):
                 os.write(self._pipe, b".")
 
-    def on_event(self, event: Mapping[str, Any]) -> None:
-        self._folder.append_event(event)
-        self.wake()
+    def close(self) -> None:
+        """Wake the server by the end of the pipe: the container has ended."""
+        if self._pipe is not None:
+            os.close(self._pipe)
+            self._pipe = None
 
     def while_running(self) -> ContextManager[None]:
         return nullcontext()
 
 
-def main(path: str, wakeup_fd: int | None = None, keys: S3Keys | None = None) -> None:
+def main(path: str, wakeup_fd: int | None = None, keys: S3Keys | None = None) -> bool:
     """Claim the container in this folder and run it; return when another worker has it.
 
-    ``wakeup_fd``: a pipe that gets one byte for each event. ``keys``: for objects on S3.
+    ``wakeup_fd``: a pipe that gets one byte for each event, and is closed at the end. ``keys``: for objects on S3.
+    Returns whether this process may run another container, since nothing of this one is left in it.
     """
-    for ignored in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):
-        signal.signal(ignored, signal.SIG_IGN)
-    folder = ContainerFolder(path)
-    if folder.hold_lock() is None:
-        return
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    for ignored in (signal.SIGHUP, signal.SIGINT):
+        # Unlike a signal that is ignored, one with a handler has its default effect on a program that is executed.
+        signal.signal(ignored, lambda *_: None)
+    folder, server = ContainerFolder(path), _ServerListener(ContainerFolder(path), wakeup_fd)
+    lock = folder.hold_lock()
+    if lock is None:
+        server.close()
+        return True
     failpoint("claim:before")
-    if not folder.claim():
-        return
+    is_clean = not folder.claim() or _run_claimed(folder, server, keys)
+    server.close()
+    os.close(lock)
+    return is_clean
+
+
+def _run_claimed(folder: ContainerFolder, server: _ServerListener, keys: S3Keys | None) -> bool:
     failpoint("claim:after")
     processes.become_reaper()
-    plan = WorkerPlan.load(folder.file(PLAN))
-    server, stop = _ServerListener(folder, wakeup_fd), StopSignal()
+    plan, stop = WorkerPlan.load(folder.file(PLAN)), StopSignal()
 
     def open_objects(sleep: Sleep) -> ObjectClient:
         if plan.objects_root:
@@ -77,8 +89,15 @@ def main(path: str, wakeup_fd: int | None = None, keys: S3Keys | None = None) ->
     failpoint("result:before")
     _write_result(folder, result)
     failpoint("result:after")
-    server.wake()
+    # The server need not wait for what follows before it starts the next container.
+    server.close()
     folder.remove_transient()
+    stop.close()
+    # A container runtime may leave more than processes: locks of images, and what says that this worker lives.
+    is_simple = plan.container_runtime == "host" and threading.active_count() == 1
+    # Elsewhere than on Linux, processes that have left their group are not known.
+    is_alone = processes.LINUX and not processes.has_children()
+    return is_simple and is_alone and not stop.is_requested
 
 
 def _write_result(folder: ContainerFolder, result: dict[str, Any]) -> None:

@@ -111,7 +111,12 @@ class HostContainer(ProcessTree):
                 if self._has_namespace
                 else []
             )
-            return self.run([*words, *command], environment, folder=outputs.source)
+            return self.run(
+                [*words, *command],
+                environment,
+                folder=outputs.source,
+                dies_with_parent=self._has_namespace,
+            )
         with variables_file(environment) as file:
             # Bubblewrap itself is not isolated: a variable such as LD_PRELOAD would have it run what the user wrote.
             return self.run(
@@ -119,6 +124,7 @@ class HostContainer(ProcessTree):
                 {TAG: plan.tag},
                 folder=folder.file(OUTPUTS),
                 pass_fds=[file.fileno()],
+                dies_with_parent=True,
             )
 
     def describe_exit(self, code: int) -> ContainerExit:

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import resource
-import struct
 import subprocess
+from functools import partial
 from typing import Mapping, Sequence
 
 from cts_core.worker.runtimes import processes
 from cts_core.worker.runtimes.memory import Memory, MemoryPeak, larger
 
-_INHERITED = struct.Struct("q")
 _EXEC_MARGIN = 1 << 20
-"""Bytes that a child of ours may still add to its peak between its report and the execution of its program."""
-
-
-def _peak(usage: resource.struct_rusage) -> int:
-    return usage.ru_maxrss * processes.MAXRSS_UNIT
+"""Bytes that we, or a child of ours, may still add to our peak before the child executes its program."""
 
 
 class ProcessTree:
@@ -30,8 +24,7 @@ class ProcessTree:
         self.cpu_seconds: float | None = 0.0
         self._group = 0
         self._together, self._largest = MemoryPeak(), MemoryPeak()
-        # Shared with the child, which writes its own peak here before it executes the command.
-        self._inherited = mmap.mmap(-1, _INHERITED.size)
+        self._inherited = 0
 
     def run(
         self,
@@ -40,16 +33,15 @@ class ProcessTree:
         *,
         folder: str | None = None,
         pass_fds: Sequence[int] = (),
+        dies_with_parent: bool = False,
     ) -> subprocess.Popen[bytes]:
-        """Start a command in this folder: its process and all its descendants are the container. Raises OSError."""
-        worker = os.getpid()
+        """Start a command in this folder: its process and all its descendants are the container. Raises OSError.
 
-        def prepare() -> None:
-            processes.prepare_child(worker)
-            _INHERITED.pack_into(
-                self._inherited, 0, _peak(resource.getrusage(resource.RUSAGE_SELF))
-            )
-
+        ``dies_with_parent``: the command itself has the kernel kill it with this process.
+        """
+        self._inherited = processes.reset_own_peak()
+        # Without a function to call before it executes the command, the child needs no copy of our memory.
+        prepare = None if dies_with_parent else partial(processes.prepare_child, os.getpid())
         process = subprocess.Popen(  # noqa: S603 - it runs what was registered, or its runtime
             command,
             cwd=folder,
@@ -89,9 +81,8 @@ class ProcessTree:
         self.cpu_seconds = (self.cpu_seconds or 0.0) + usage.ru_utime + usage.ru_stime
         # The peak of a process includes that from before it executed its program, as a copy of ours: only a larger
         # one is the program's.
-        (inherited,) = _INHERITED.unpack_from(self._inherited)
-        if _peak(usage) > inherited + _EXEC_MARGIN:
-            self._largest.add_total(_peak(usage))
+        if processes.peak_of(usage) > self._inherited + _EXEC_MARGIN:
+            self._largest.add_total(processes.peak_of(usage))
 
     def signal(self, number: int) -> bool:
         """See Container."""

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from contextlib import suppress
-from typing import Iterable, NamedTuple
+from typing import Iterable, Mapping, NamedTuple
 
 from cts_core.worker.runtimes.memory import Memory
 
@@ -23,6 +25,9 @@ MAXRSS_UNIT = 1024 if LINUX else 1
 TAG = "CTS_CONTAINER"
 """The environment variable that marks every process of a container."""
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_CHILDREN = "/proc/{pid}/task/{thread}/children"
+_RESET_PEAK = b"5"
+"""What is written to ``clear_refs`` to have the kernel forget the peak of a process's memory (proc_pid_clear_refs(5))."""
 _KILL_ROUNDS, _KILL_PAUSE = 50, 0.02
 _LIBC = ctypes.CDLL(None)
 
@@ -53,23 +58,49 @@ def members(group: int) -> list[int]:
     """Return the processes of our container: all descendants of this process, or its process group."""
     if not LINUX:
         return [pid for pid, (pgid, _) in _ps().items() if pgid == group]
+    # Orphans become our children: without a child there is no descendant.
+    if not has_children():
+        return []
+    own = os.getpid()
+    is_told = os.path.exists(_CHILDREN.format(pid=own, thread=own))
+    children = _children if is_told else _all_children().__getitem__
+    members_: list[int] = []
+    generation = children(own)
+    while generation:
+        members_ += generation
+        generation = [child for pid in generation for child in children(pid)]
+    return members_
+
+
+def has_children() -> bool:
+    """Return whether this process has a child, which may have ended without being waited for."""
     try:
-        # Orphans become our children: without a child there is no descendant.
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
-        return []
-    children: dict[int, list[int]] = {}
+        return False
+    return True
+
+
+def _children(pid: int) -> list[int]:
+    """Return the children of a process, which the kernel lists by the thread that started each."""
+    children: list[int] = []
+    with suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            path = _CHILDREN.format(pid=pid, thread=thread)
+            with suppress(OSError), open(path, "rb", 0) as file:
+                children += map(int, file.read().split())
+    return children
+
+
+def _all_children() -> Mapping[int, list[int]]:
+    """Return the children of every process, for a kernel that does not list those of one."""
+    children: defaultdict[int, list[int]] = defaultdict(list)
     for name in os.listdir("/proc"):
         if name.isdigit():
             parent = _parent(int(name))
             if parent is not None:
-                children.setdefault(parent, []).append(int(name))
-    members_: list[int] = []
-    generation = children.get(os.getpid(), [])
-    while generation:
-        members_ += generation
-        generation = [child for pid in generation for child in children.get(pid, [])]
-    return members_
+                children[parent].append(int(name))
+    return children
 
 
 def _parent(pid: int) -> int | None:
@@ -129,6 +160,29 @@ def _resident(pid: int) -> ProcessMemory:
     anonymous = sizes.get("RssAnon", 0) + sizes.get("RssShmem", 0)
     now = Memory(anonymous + sizes.get("RssFile", 0), anonymous)
     return ProcessMemory(now, sizes.get("VmHWM", 0))
+
+
+def own_memory() -> int:
+    """Return the bytes of memory that this process uses; elsewhere than on Linux, its peak."""
+    return _resident(os.getpid()).now.total if LINUX else _own_peak()
+
+
+def reset_own_peak() -> int:
+    """Have the peak of this process's memory begin anew, where the kernel does that, and return the peak."""
+    if LINUX:
+        with suppress(OSError), open("/proc/self/clear_refs", "wb", 0) as file:
+            file.write(_RESET_PEAK)
+            return _resident(os.getpid()).peak
+    return _own_peak()
+
+
+def _own_peak() -> int:
+    return peak_of(resource.getrusage(resource.RUSAGE_SELF))
+
+
+def peak_of(usage: resource.struct_rusage) -> int:
+    """Return the peak of the memory in bytes."""
+    return usage.ru_maxrss * MAXRSS_UNIT
 
 
 def _proportional(pid: int, resident: Memory) -> Memory:
