@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Self
@@ -54,13 +53,16 @@ class Subscription:
         self._store = store
         self._job_id = job_id
         self._replay_from = replay_from
-        self._replayed: deque[JobEvent] = deque()
-        self._live: deque[JobEvent] = deque()
+        # An empty deque takes ten times the memory of an empty list, and these are empty most of the time.
+        self._replayed: list[JobEvent] = []
+        """The next event last."""
+        self._live: list[JobEvent] = []
+        """The next event first."""
         self._progress: dict[str, Progress] = {}
         self._dropped_since: datetime | None = None
         self._delivered: FIFOCache[str, None] = FIFOCache(REMEMBERED)
         self._ready = asyncio.Event()
-        self._closed = asyncio.Event()
+        self._is_closed = False
 
     def offer(self, event: JobEvent) -> None:
         """Append an event, if it is of the subscribed job."""
@@ -83,7 +85,7 @@ class Subscription:
 
     def close(self) -> None:
         """End the stream, also for a consumer that is waiting."""
-        self._closed.set()
+        self._is_closed = True
         self._ready.set()
 
     def _is_subscribed_to(self, job_id: str) -> bool:
@@ -100,7 +102,7 @@ class Subscription:
         return self
 
     async def __anext__(self) -> JobEvent | Progress:
-        while not self._closed.is_set():
+        while not self._is_closed:
             if item := self._pop():
                 return item
             if self._replay_from is None and self._dropped_since is not None:
@@ -109,20 +111,16 @@ class Subscription:
             if self._replay_from is not None:
                 await self._read_page(self._replay_from)
                 continue
-            self._ready.clear()
-            if not self._closed.is_set():
-                await self._ready.wait()
+            await self._wait()
         raise StopAsyncIteration
 
     def _pop(self) -> JobEvent | Progress | None:
         # Live events wait until the replay is delivered.
-        queues = (self._replayed,) if self._replay_from else (self._replayed, self._live)
-        for queue in queues:
-            while queue:
-                event = queue.popleft()
-                if event.trans_id not in self._delivered:
-                    self._delivered[event.trans_id] = None
-                    return event
+        while self._replayed or (self._live and self._replay_from is None):
+            event = self._replayed.pop() if self._replayed else self._live.pop(0)
+            if event.trans_id not in self._delivered:
+                self._delivered[event.trans_id] = None
+                return event
         if self._progress and self._replay_from is None:
             return self._progress.pop(next(iter(self._progress)))
         return None
@@ -136,7 +134,14 @@ class Subscription:
             log.warning("A stream of events waits for the store: %s", e)
             with suppress(TimeoutError):
                 async with asyncio.timeout(RETRY_SECONDS):
-                    await self._closed.wait()
+                    while not self._is_closed:
+                        await self._wait()
             return
-        self._replayed.extend(page)
+        self._replayed = [*reversed(page), *self._replayed]
         self._replay_from = next_page(since, page, PAGE)
+
+    async def _wait(self) -> None:
+        """Wait until something is offered, or the stream is closed."""
+        self._ready.clear()
+        if not self._is_closed:
+            await self._ready.wait()
