@@ -16,6 +16,8 @@ export default defineConfig({
     environment: "jsdom",
     include: ["tests/components/**/*.test.tsx"],
     setupFiles: ["tests/setup.ts"],
+    // Of a machine that does much else.
+    testTimeout: 30_000,
     // Else it would import React itself.
     server: { deps: { inline: ["@tanstack/react-virtual"] } },
   },
