@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.browser.test_form import fill
 from tests.browser.test_sidebar import submit
@@ -332,28 +333,168 @@ def look(page: Page) -> Iterator[Callable[[str], None]]:
     page.emulate_media(forced_colors="none")
 
 
+LOOKS = ("light", "dark", "forced")
+WIDEN = "e => { e.style.width = e.style.maxWidth = ''; }"
+
+
+def find_faults(
+    world: World, name: str, show: Callable[[World], Locator], look: str, shot
+) -> list[str]:
+    """Show a screen in a look and take its picture; in light, also where there are 320 pixels, and by keys."""
+    root = show(world)
+    root.evaluate("(e, mark) => e.classList.add(mark)", f"screen-{name}")
+    shot(f"screen-{name}-{look}")
+    found = find_inaccessible(world.page, f".screen-{name}")
+    if look == "light":
+        found += find_wide(root)
+        found += find_unreached(root)
+        root = show(world)
+        shot(f"screen-{name}-320")
+        found += find_inaccessible(world.page, f".screen-{name}")
+        root.evaluate(WIDEN)
+    return found
+
+
 # Of a job that there is not.
 @pytest.mark.usefixtures("unanswered")
 @pytest.mark.timeout(480)
 def test_every_screen_is_for_everybody(world: World, look, shot):
     faults: dict[str, list[str]] = {}
-    for name in ("light", "dark", "forced"):
+    for name in LOOKS:
         look(name)
         for show in SCREENS:
-            screen = f"{show.__name__.removeprefix('show_')}-{name}"
-            root = show(world)
-            found = []
-            if name == "light":
-                # It stays narrow for the looks that follow.
-                found = find_wide(root)
-                found += find_unreached(root)
-                root = show(world)
-            mark = show.__name__
-            root.evaluate("(e, mark) => e.classList.add(mark)", mark)
-            found += find_inaccessible(world.page, f".{mark}")
-            shot(f"screen-{screen}")
-            if found:
-                faults[screen] = found
+            screen = show.__name__.removeprefix("show_")
+            if found := find_faults(world, screen, show, name, shot):
+                faults[f"{screen}-{name}"] = found
+    assert faults == {}
+
+
+ANSWERS = re.compile(r"/cts/(jobs|images|sites|refdata|files|whoami)")
+COMPUTED = "11111111-1111-4111-8111-111111111111"
+
+
+def reopen(world: World) -> None:
+    open_sidebar_for_keys(world.lab, world.page)
+
+
+def be_empty(world: World) -> None:
+    world.page.route(
+        re.compile(r"/cts/jobs\?"), lambda route: route.fulfill(json={"jobs": [], "is_cut": False})
+    )
+    reopen(world)
+
+
+def be_slow(world: World) -> None:
+    # They have no answer as long as the page is there.
+    world.page.route(ANSWERS, lambda _: None)
+    reopen(world)
+
+
+def be_broken(world: World) -> None:
+    error = {"error": {"message": "The records cannot be read: the disk is full"}}
+    world.page.route(ANSWERS, lambda route: route.fulfill(status=500, json=error))
+    reopen(world)
+
+
+def lose_answer(world: World) -> None:
+    def lose(route: Route) -> None:
+        if route.request.method == "POST":
+            route.abort()
+        else:
+            route.fallback()
+
+    world.page.route(re.compile(r"/cts/jobs$"), lose)
+    fill_and_submit(world, "lost")
+
+
+def fill_and_submit(world: World, name: str) -> None:
+    form = show_any_form(world).get_by_role("form")
+    fill(form, f"data/out/screens-{name}/")
+    expect(form.locator(".cts-check")).to_contain_text("Ready to submit", timeout=LONG)
+    form.get_by_role("button", name="Submit 2 containers").click()
+
+
+def compute_checksums(world: World) -> None:
+    """As if the service took long to compute some."""
+    files = [
+        {"file": f"data/in/{n}.txt", "state": "done" if n < 3 else "waiting"} for n in range(6)
+    ]
+    task = {"id": COMPUTED, "user": "ana", "state": "running", "created": "2026-01-01T00:00:00Z"}
+    page = world.page
+    page.route(re.compile(r"/cts/checksums$"), lambda it: it.fulfill(json={"tasks": [task]}))
+    page.route(
+        re.compile(f"/cts/checksums/{COMPUTED}"),
+        lambda it: it.fulfill(json={**task, "files": files}),
+    )
+    panel = show_any_form(world)
+    tree = panel.get_by_role("tree")
+    tree.get_by_role("treeitem", name="data/").click(timeout=LONG)
+    tree.get_by_role("treeitem", name="in/").click(timeout=LONG)
+    tree.get_by_role("treeitem", name="0.txt").click(timeout=LONG)
+    tree.get_by_role("treeitem", name="5.txt").click(modifiers=["Shift"])
+    expect(panel).to_contain_text("6 files chosen")
+
+
+def show_any_sidebar(world: World) -> Locator:
+    return world.sidebar
+
+
+def show_any_job(world: World) -> Locator:
+    world.execute("cts:open-job", id=world.jobs.running)
+    return world.page.locator(".cts-view:visible")
+
+
+def show_any_form(world: World) -> Locator:
+    return world.form("any")
+
+
+@dataclass(frozen=True)
+class State:
+    """What the seat may be in, and what each of its parts says then."""
+
+    begin: Callable[[World], None]
+    sidebar: str = ""
+    job: str = ""
+    form: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.begin.__name__
+
+
+STATES = (
+    State(be_empty, "No jobs yet. New job opens a form"),
+    State(be_slow, "Loading your jobs …", "Loading …", "Not complete yet"),
+    State(
+        be_broken,
+        "The records cannot be read: the disk is full.",
+        "The records cannot be read: the disk is full.",
+        "The records cannot be read: the disk is full.",
+    ),
+    State(lose_answer, form="No answer: The Jupyter server cannot be reached. The job may have"),
+    State(compute_checksums, form="Computing 6 checksums: 3 done"),
+)
+
+
+@pytest.mark.usefixtures("own_page", "unanswered")
+@pytest.mark.timeout(480)
+@pytest.mark.parametrize("state", STATES, ids=lambda state: state.name)
+def test_every_state_says_so_to_everybody(state: State, world: World, look, shot):
+    state.begin(world)
+    faults: dict[str, list[str]] = {}
+    parts = (
+        (show_any_sidebar, state.sidebar),
+        (show_any_job, state.job),
+        (show_any_form, state.form),
+    )
+    for show, said in parts:
+        if said:
+            expect(show(world)).to_contain_text(said, timeout=LONG)
+            for name in LOOKS:
+                look(name)
+                screen = f"{state.name}-{show.__name__.removeprefix('show_any_')}"
+                if found := find_faults(world, screen, show, name, shot):
+                    faults[f"{screen}-{name}"] = found
     assert faults == {}
 
 

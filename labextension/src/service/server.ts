@@ -43,7 +43,7 @@ function explainProxy(status: number, tr: Translator): string {
 
 async function failure(response: Response, tr: Translator): Promise<ServiceError> {
   const { status } = response;
-  const fallback = tr.__("The service answered %1", status);
+  const fallback = explainOther(status, tr);
   try {
     const { error } = (await response.json()) as Partial<ErrorEnvelope>;
     return new ServiceError(status, error?.message ?? fallback, error?.appcode, error);
@@ -53,6 +53,18 @@ async function failure(response: Response, tr: Translator): Promise<ServiceError
       status,
       ofProxy ? tr.__("A proxy before the service answered %1. %2", status, ofProxy) : fallback,
     );
+  }
+}
+
+/** What an answer that is not the service's means, which is Jupyter's as a rule. */
+function explainOther(status: number, tr: Translator): string {
+  switch (status) {
+    case 401:
+      return tr.__("You are signed out of Jupyter: sign in again in another tab");
+    case 404:
+      return tr.__("This Jupyter server has no CTS, or an older one without this");
+    default:
+      return tr.__("The service answered %1", status);
   }
 }
 

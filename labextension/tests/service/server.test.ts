@@ -322,3 +322,14 @@ it("rejects with an error of the service where an answer is cut, or is no JSON",
   await expect(broken.post("jobs", {})).rejects.toMatchObject(wrong);
   await expect(broken.read("files/content", {}, { limit: 9, keep: "first" })).rejects.toMatchObject(wrong);
 });
+
+it.each([
+  [401, "You are signed out of Jupyter: sign in again in another tab"],
+  [404, "This Jupyter server has no CTS, or an older one without this"],
+  [418, "The service answered 418"],
+])("says what an answer of Jupyter itself means: %i", async (status, message) => {
+  for (const body of ["Not ours", '{"message": "Log in"}']) {
+    const fetch = (): Promise<Response> => Promise.resolve(new Response(body, { status }));
+    await expect(service(fetch).get("jobs")).rejects.toMatchObject({ status, message });
+  }
+});
