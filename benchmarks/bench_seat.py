@@ -85,11 +85,15 @@ FOLLOW = """async () => {
     const changes = { subtree: true, childList: true, characterData: true };
     new MutationObserver(look).observe(document.querySelector(".cts-sidebar"), changes);
     const read = async () => {
-        const lines = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+        const pieces = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+        // An event may come in two pieces.
+        let rest = "";
         for (;;) {
-            const { value, done } = await lines.read();
+            const { value, done } = await pieces.read();
             if (done) return;
-            for (const [, id] of value.matchAll(/"job_id": ?"([^"]+)".*?"state": ?"cancel/g)) {
+            const lines = (rest + value).split("\\n");
+            rest = lines.pop();
+            for (const [, id] of lines.join("\\n").matchAll(/"job_id": ?"([^"]+)".*?"state": ?"cancel/g)) {
                 told[id] ??= performance.now();
                 word.textContent = id;
                 seen(bare, id);
@@ -267,7 +271,9 @@ def measure_events(report: Report, lab: LabHarness, page: Page, scale: Scale, id
         page.evaluate(FOLLOW)
         for job_id in ids:
             client.cancel(job_id)
-            page.wait_for_function("id => window.shown[id] && window.bare[id]", arg=job_id)
+            page.wait_for_function(
+                "id => window.shown[id] && window.bare[id]", arg=job_id, timeout=LONG
+            )
     told, bare, shown = (page.evaluate(f"window.{name}") for name in ("told", "bare", "shown"))
     ours = p95([shown[job_id] - told[job_id] for job_id in ids])
     word = p95([bare[job_id] - told[job_id] for job_id in ids])
