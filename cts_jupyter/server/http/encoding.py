@@ -6,9 +6,11 @@ import gzip
 import json
 import re
 from collections.abc import Collection
+from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic_core import to_json
 
 from cts_core.json_pieces import Written, pieces_of_json
 
@@ -18,6 +20,8 @@ _GZIP_LEVEL = 5
 _QUICK_VALUES = 300
 _QUICK_TEXT = 100
 """Characters of a text that count as a value."""
+_PLAIN = frozenset({type(None), bool, int, float, datetime})
+"""Types of values that count once each, and need no further look."""
 _NO_WEIGHT = re.compile(r"q=0(\.0{0,3})?")
 
 
@@ -26,14 +30,11 @@ def is_quick(content: object) -> bool:
     if isinstance(content, Written):
         return len(content.body) <= _QUICK_VALUES * _QUICK_TEXT
     left = _QUICK_VALUES
-    parts: list[object] = [content]
+    parts: list[Any] = [content]
     while parts:
         part = parts.pop()
-        if isinstance(part, str):
-            left -= len(part) // _QUICK_TEXT
-            values: Collection[object] = ()
-        elif isinstance(part, BaseModel):
-            values = part.__dict__.values()
+        if isinstance(part, BaseModel):
+            values: Collection[Any] = part.__dict__.values()
         elif isinstance(part, dict):
             values = part.values()
         else:
@@ -41,15 +42,28 @@ def is_quick(content: object) -> bool:
         left -= len(values)
         if left < 0:
             return False
-        parts.extend(values)
-    return True
+        for value in values:
+            if type(value) is str:
+                left -= len(value) // _QUICK_TEXT
+            elif type(value) not in _PLAIN:
+                parts.append(value)
+    return left >= 0
 
 
 def encode_json(
-    content: BaseModel | Written[Any] | dict[str, Any], *, nulls: bool, may_compress: bool
+    content: BaseModel | Written[Any] | dict[str, Any],
+    *,
+    nulls: bool,
+    may_compress: bool,
+    quick: bool = False,
 ) -> tuple[bytes, bool]:
-    """Return the JSON of a response and whether it is gzipped; without ``nulls``, fields not set are left out."""
-    if isinstance(content, BaseModel):
+    """Return the JSON of a response and whether it is gzipped; without ``nulls``, fields not set are left out.
+
+    What ``is_quick`` finds ``quick`` is written at once.
+    """
+    if isinstance(content, BaseModel) and quick:
+        body = to_json(content, exclude_none=not nulls)
+    elif isinstance(content, BaseModel):
         body = b"".join(pieces_of_json(content, nulls=nulls))
     elif isinstance(content, Written):
         body = content.body

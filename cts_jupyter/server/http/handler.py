@@ -295,8 +295,11 @@ class CTSHandler(BaseHandler):
         may_compress = not self._headers_written and accepts_gzip(
             self.request.headers.get("Accept-Encoding", "")
         )
-        encode = functools.partial(encode_json, content, nulls=nulls, may_compress=may_compress)
-        body, is_gzip = encode() if is_quick(content) else await run_in_pool(encode)
+        quick = is_quick(content)
+        encode = functools.partial(
+            encode_json, content, nulls=nulls, may_compress=may_compress, quick=quick
+        )
+        body, is_gzip = encode() if quick else await run_in_pool(encode)
         self.set_header("Content-Type", JSON)
         self.add_header("Vary", "Accept-Encoding")
         if is_gzip:

@@ -141,7 +141,7 @@ class Route:
         """The HTTP status of success."""
         return 204 if self._hints["return"] is NoneType else 200
 
-    @property
+    @functools.cached_property
     def path(self) -> str:
         """The template in the syntax of OpenAPI."""
         return _PLACEHOLDER.sub(r"{\1}", self.template)

@@ -30,3 +30,10 @@ def test_written_json_is_sent_as_it_is():
 def test_long_texts_and_lists_anywhere_are_not(value: object):
     assert is_quick({"a": {"b": "x"}})
     assert not is_quick({"a": {"b": value}})
+
+
+@pytest.mark.parametrize("nulls", [True, False])
+def test_what_is_quick_is_written_as_in_pieces(*, nulls: bool):
+    status = status_view(make_job_record(), {"complete": 3})
+    pieces = encode_json(status, nulls=nulls, may_compress=True)
+    assert encode_json(status, nulls=nulls, may_compress=True, quick=True) == pieces
