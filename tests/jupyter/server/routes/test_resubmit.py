@@ -52,6 +52,9 @@ async def test_error_responses(server: ServerHarness) -> None:
     await wait_for(server, job_id)
     for body, appcode in (
         ({"failed": True}, 30001),
+        ({"containers": [0]}, 30001),
+        ({"failed": True, "containers": []}, 30010),
+        ({"failed": True, "containers": [-1]}, 30010),
         ({"memory": 1}, 30010),
         ({"runtime": 0}, 30010),
         ({"output_dir": "bucket"}, 30010),
