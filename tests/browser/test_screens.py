@@ -369,12 +369,32 @@ def test_every_screen_is_for_everybody(world: World, look, shot):
     assert faults == {}
 
 
+ALL = re.compile(r"/cts/")
 ANSWERS = re.compile(r"/cts/(jobs|images|sites|refdata|files|whoami)")
 COMPUTED = "11111111-1111-4111-8111-111111111111"
+OPEN_STREAM_ANEW = "() => ['pagehide', 'pageshow'].forEach(name => dispatchEvent(new Event(name)))"
 
 
 def reopen(world: World) -> None:
     open_sidebar_for_keys(world.lab, world.page)
+
+
+def be_offline(world: World) -> None:
+    show_any_form(world)
+    expect_state(show_any_job(world).locator(".cts-card"), "Running")
+    world.page.route(ALL, lambda route: route.abort("internetdisconnected"))
+    world.page.evaluate(OPEN_STREAM_ANEW)
+    world.page.evaluate("dispatchEvent(new Event('offline'))")
+
+
+def be_signed_out(world: World) -> None:
+    world.page.route(ALL, lambda route: route.fulfill(status=401, json={"message": "Log in"}))
+    world.page.evaluate(OPEN_STREAM_ANEW)
+
+
+def be_absent(world: World) -> None:
+    world.page.route(ALL, lambda route: route.fulfill(status=404, body="Not Found"))
+    reopen(world)
 
 
 def be_empty(world: World) -> None:
@@ -463,6 +483,24 @@ class State:
 
 
 STATES = (
+    State(
+        be_offline,
+        "The Jupyter server cannot be reached. What you see is from",
+        "Offline since",
+        "Offline: nothing is lost. Trying again.",
+    ),
+    State(
+        be_signed_out,
+        "Your Jupyter session has ended. Sign in again",
+        "You are signed out of Jupyter. Sign in again",
+        "You are signed out of Jupyter: sign in again in another tab.",
+    ),
+    State(
+        be_absent,
+        "This Jupyter server has no CTS.",
+        "The service does not know this job.",
+        "This Jupyter server has no CTS",
+    ),
     State(be_empty, "No jobs yet. New job opens a form"),
     State(be_slow, "Loading your jobs …", "Loading …", "Not complete yet"),
     State(
