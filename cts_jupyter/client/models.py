@@ -227,6 +227,7 @@ class Fix(Response):
     """A resubmission that mends a failure, see ``CTSClient.resubmit``."""
 
     failed: bool = False
+    containers: list[int] | None = None
     memory: int | None = None
     runtime: timedelta | None = None
     output_dir: str | None = None

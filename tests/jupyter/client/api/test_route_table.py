@@ -59,6 +59,8 @@ VALUES: dict[str, Any] = {
 BY_METHOD: dict[str, dict[str, Any]] = {
     "check": {"containers": [0, 9]},
     "check_draft": {"containers": [0, 9]},
+    "resubmit": {"containers": [0, 9]},
+    "check_resubmission": {"containers": [0, 9]},
     "container_page": {"after": 1},
     "files": {"after": "data/x", "match": "*.fa", "checksum": "missing"},
     "file_summary": {"after": "data/x", "match": "*.fa"},
@@ -274,4 +276,4 @@ def test_these_checks_can_fail() -> None:
     assert list(unread(type(extra).model_validate({**extra.model_dump(), "new": 1}), "root")) == [
         "root.new"
     ]
-    assert len(list(itertools.islice(arguments("x", client_of(service).resubmit, Path()), 9))) == 7
+    assert len(list(itertools.islice(arguments("x", client_of(service).resubmit, Path()), 9))) == 8
