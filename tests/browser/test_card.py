@@ -114,7 +114,7 @@ def test_card_survives_kernel_restart_and_reload(open_notebook, page, tmp_path):
     expect_state(card, "Done")
 
 
-@pytest.mark.usefixtures("own_page")
+@pytest.mark.usefixtures("own_page", "unanswered")
 def test_card_survives_server_restart(open_notebook, lab, tmp_path):
     release = tmp_path / "release"
     notebook = open_notebook(submit("offline", mode="until", seconds=release))
@@ -131,6 +131,7 @@ def test_card_survives_server_restart(open_notebook, lab, tmp_path):
     expect(card.locator(".cts-outputs tbody tr")).to_have_count(1)
 
 
+@pytest.mark.usefixtures("unanswered")
 def test_unknown_job_shows_the_snapshot(open_notebook, lab, page):
     notebook = open_notebook(submit("unknown"))
     expect_state(notebook.card(), "Done")

@@ -19,6 +19,7 @@ from playwright.sync_api import Browser, Page, Route, expect
 from cts_jupyter.server.http.openapi import describe
 from cts_jupyter.server.routes.table import ROUTES
 from tests.harness.browser import LAB_TOKEN, LabHarness
+from tests.harness.console import Faults
 from tests.services.server import free_port
 
 TOKEN = "the-services-own-token"
@@ -157,6 +158,7 @@ def test_roles_are_named(docs: Docs) -> None:
     expect(docs.operation("get_root").locator(".who")).to_have_count(0)
 
 
+@pytest.mark.usefixtures("unanswered")
 def test_requests_from_the_page(docs: Docs) -> None:
     docs.open()
     whoami = docs.unfold("get_whoami")
@@ -240,7 +242,7 @@ def test_description_is_escaped(docs: Docs) -> None:
     assert docs.page.evaluate("window.hacked") is None
 
 
-def test_no_foreign_script_runs(docs: Docs) -> None:
+def test_no_foreign_script_runs(docs: Docs, faults: Faults) -> None:
     docs.open()
     inserted = """(source) => new Promise((resolve) => {
         addEventListener('securitypolicyviolation', (e) => resolve(e.effectiveDirective), {once: true});
@@ -262,8 +264,11 @@ def test_no_foreign_script_runs(docs: Docs) -> None:
     styled = "(() => { const s = document.createElement('style'); s.append('body { display: none }'); document.head.append(s); })()"
     docs.page.evaluate(styled)
     expect(docs.page.locator("h1")).to_be_visible()
+    # Of each, Chromium says that it is refused.
+    faults.begin()
 
 
+@pytest.mark.usefixtures("unanswered")
 def test_unavailable_service_shows_the_reason(docs: Docs) -> None:
     envelope = {"error": {"message": "CTS is still starting: try again in a moment"}}
     docs.page.route("**/openapi.json", lambda route: route.fulfill(status=503, json=envelope))
@@ -293,6 +298,7 @@ def test_narrow(docs: Docs) -> None:
     docs.shot("docs-narrow")
 
 
+@pytest.mark.usefixtures("unanswered")
 def test_jupyter_login_suffices(page: Page, lab: LabHarness) -> None:
     expect.set_options(timeout=LONG)
     page.goto(f"{lab.url}/lab?token={LAB_TOKEN}")

@@ -96,6 +96,7 @@ def test_cancel_reaches_the_service(open_there):
     expect_state(card, "Cancelled")
 
 
+@pytest.mark.usefixtures("unanswered")
 def test_card_shows_the_error_of_the_service(open_there, hub, lab, tmp_path):
     release = tmp_path / "release"
     notebook = open_there(submit("remote-away", mode="until", seconds=release))
@@ -118,7 +119,7 @@ def test_card_shows_the_error_of_the_service(open_there, hub, lab, tmp_path):
     expect_state(card, "Done", timeout=RETRY)
 
 
-@pytest.mark.usefixtures("own_page")
+@pytest.mark.usefixtures("own_page", "unanswered")
 def test_service_without_a_stream_is_polled(open_there, page):
     page.route("**/cts/events*", lambda route: route.fulfill(status=404, json={"error": {}}))
     notebook = open_there(submit("remote-deployed", seconds=8))

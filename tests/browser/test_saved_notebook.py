@@ -17,6 +17,7 @@ LONG = 60_000
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.usefixtures("unanswered")
 def test_card_of_an_old_notebook_shows_what_was_saved(open_notebook, lab, page):
     notebook = open_notebook("0", run=False)
     saved = nbformat.read(VECTORS / "earlier" / "quickstart.ipynb", as_version=4)

@@ -181,7 +181,7 @@ def test_long_and_hostile_names_are_text_and_keep_within_the_sidebar(lab, sideba
     assert page.evaluate("window.hacked") is None
 
 
-@pytest.mark.usefixtures("own_page")
+@pytest.mark.usefixtures("own_page", "unanswered")
 def test_offline_and_signed_out_it_says_so_and_keeps_its_rows(lab, sidebar, page, shot):
     submit(lab, "before-offline")
     shown = sidebar()
@@ -243,7 +243,7 @@ def test_resubmissions_are_below_their_job(lab, sidebar, page, shot):
     shot("sidebar-family", shown)
 
 
-@pytest.mark.usefixtures("own_page")
+@pytest.mark.usefixtures("own_page", "unanswered")
 def test_server_without_cts_is_said_and_is_not_asked_again(sidebar, page):
     asked: list[str] = []
     page.on("request", lambda request: "/cts/events" in request.url and asked.append(request.url))

@@ -6,7 +6,7 @@ import re
 
 from playwright.sync_api import BrowserContext, ConsoleMessage, WebError
 
-OURS = re.compile(r"/extensions/cts-jupyter/|/cts/|\bcts[-_:]|blob:", re.IGNORECASE)
+OURS = re.compile(r"/extensions/cts-jupyter/|/cts/|\bcts[-_:]|blob:http", re.IGNORECASE)
 """What stands in the addresses, stacks and names of our code: the extension, its plugins and commands, the pages and answers of
 the service, and a widget, which anywidget loads. JupyterLab and ipywidgets have errors of their own, as when a server is away,
 or a notebook closes while it starts."""
