@@ -239,7 +239,8 @@ def show_problems(world: World) -> Locator:
         form.get_by_role("button", name="+ Label").click()
         panel.evaluate(UNFOLD)
         form.get_by_label("Show as code").select_option("python")
-    expect(form.locator(".cts-check")).to_contain_text("was not found", timeout=LONG)
+    check = form.locator(".cts-check[data-phase=done]")
+    expect(check).to_contain_text("was not found", timeout=LONG)
     return panel
 
 
@@ -577,7 +578,7 @@ KEYS: tuple[tuple[Callable[[World], Locator], str, str, str, str], ...] = (
     (show_problems, ARGUMENT.format(1), "Enter", ARGUMENT.format(2), ""),
     (show_problems, ARGUMENT.format(2), "Delete", ARGUMENT.format(2), ""),
     (show_problems, ARGUMENT.format(2), "Alt+ArrowUp", ARGUMENT.format(1), ""),
-    (show_problems, ARGUMENT.format(1), "Control+Enter", ARGUMENT.format(1), ".cts-check"),
+    (show_problems, ARGUMENT.format(1), "Control+Enter", "[aria-label='Variable 1: name']", ".cts-check"),
 )  # fmt: skip
 
 

@@ -10,7 +10,6 @@ import contextlib
 import io
 import re
 import shlex
-import shutil
 import subprocess
 import tarfile
 import tempfile
@@ -132,4 +131,5 @@ def runtime_folder(name: str) -> Iterator[Path]:
         for point in reversed(points):
             if point.startswith(f"{folder}/"):
                 subprocess.run(["umount", "--lazy", point], capture_output=True, check=False)
-        shutil.rmtree(folder, ignore_errors=True)
+        # A store without layers has each image several times: rm takes a fraction of the time that Python does.
+        subprocess.run(["rm", "-rf", folder], capture_output=True, check=False)
