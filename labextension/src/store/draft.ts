@@ -105,6 +105,7 @@ export class DraftStore extends Observable<DraftView> {
   private isChecking = false;
   private isStale = false;
   private isReading = false;
+  private isOutdated = false;
   private loaded = 0;
   /** Counts what the draft was before: an answer to an older one changes nothing. */
   private generation = 0;
@@ -277,7 +278,10 @@ export class DraftStore extends Observable<DraftView> {
 
   /** Reads the catalogue anew, unless that was done less than so many milliseconds ago. */
   refresh(recent = REFRESH_MS): void {
-    if (Date.now() - this.loaded >= recent) void this.load();
+    if (Date.now() - this.loaded < recent) return;
+    // What is being read may be from before.
+    this.isOutdated = this.isReading;
+    void this.load();
   }
 
   private async load(): Promise<void> {
@@ -296,6 +300,10 @@ export class DraftStore extends Observable<DraftView> {
       this.later(0);
     } finally {
       this.isReading = false;
+      if (this.isOutdated) {
+        this.isOutdated = false;
+        void this.load();
+      }
     }
   }
 
