@@ -80,7 +80,7 @@ def job(reference: str = LATEST) -> Job:
 
     Raises:
         NoConnectionError: No service can be found.
-        JobReferenceError: No job has an id that begins so, or several have; or the last submission was refused.
+        JobReferenceError: No job has an id that begins so, or several have; or the last :func:`submit` was refused.
         CTSRequestError: There is no job with this full id, or the service refused.
         CTSConnectionError: The service cannot be reached.
     """

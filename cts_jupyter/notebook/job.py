@@ -261,11 +261,10 @@ class Job:
         if output_dir is not None:
             output_dir = object_path(output_dir)
         overrides = Overrides(only_failed, memory, runtime, output_dir, refresh_inputs)
-        with submitting():
-            if output_dir is not None and not overwrite:
-                check_output_folder(self._session.client, output_dir)
-            job_id, note = resubmit(self._session.client, self.id, overrides)
-            job = Job.accepted(self._session, job_id)
+        if output_dir is not None and not overwrite:
+            check_output_folder(self._session.client, output_dir)
+        job_id, note = resubmit(self._session.client, self.id, overrides)
+        job = Job.accepted(self._session, job_id)
         job.try_to_follow()
         if note is not None:
             warnings.warn(note, stacklevel=2)

@@ -33,7 +33,10 @@ def note_accepted(service: str, job_id: str) -> None:
 
 @contextmanager
 def submitting() -> Iterator[None]:
-    """Note a submission that fails in this block: ``-`` must not stand for the job before it."""
+    """Note a submission that fails in this block: ``-`` must not stand for the job before it.
+
+    A resubmission that fails is not noted: who mends its line finds the same job as ``-``.
+    """
     global _last  # noqa: PLW0603 - as above
     before = _last
     try:

@@ -147,7 +147,7 @@ class Command:
     details: str = ""
     """The help below the summary."""
     submits: bool = False
-    """Whether it submits a job, unless ``--check`` is on its line."""
+    """Whether ``-`` is no job after it has failed, as it submits a new one, unless ``--check`` is on its line."""
     takes_cell: bool = False
     """Whether it may be the first line of a cell, whose text is then in ``Context.cell``."""
     takes_arguments: bool = False

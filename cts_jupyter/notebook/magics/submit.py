@@ -289,7 +289,7 @@ COMMANDS = (
         details="Takes what %cts submit takes.", takes_cell=True, takes_arguments=True,
     ),
     Command(
-        "resubmit", "submit a job again, into a fresh folder", _configure_resubmit, _run_resubmit, submits=True,
+        "resubmit", "submit a job again, into a fresh folder", _configure_resubmit, _run_resubmit,
         details="Inputs must be the same still, unless --refresh-inputs: changed ones are refused by their checksums.",
     ),
 )  # fmt: skip

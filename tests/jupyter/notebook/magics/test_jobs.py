@@ -8,6 +8,7 @@ import time
 import pytest
 
 from cts_jupyter.client import search
+from cts_jupyter.client.transport import CTSRequestError
 from cts_jupyter.notebook import last_submission
 from cts_jupyter.notebook.job import Job
 from cts_jupyter.notebook.magics import jobs as jobs_magics
@@ -159,7 +160,6 @@ def test_submission_that_is_refused_leaves_no_job_for_dash(shell, submit, inputs
         "%cts submit host/tool --nope",
         "%cts submit 'open",
         "%%cts submit\nimage: [",
-        "%cts resubmit - --failed",
     ):
         last_submission._last = accepted
         shell.refusal(line)
@@ -178,6 +178,28 @@ def test_submission_that_is_refused_leaves_no_job_for_dash(shell, submit, inputs
         assert "not accepted, so that - is no job" in refusal
         assert f"{job.id[:8]} for the job before it" in refusal
     assert shell(f"%cts status {job.id[:8]}").id == job.id
+
+
+@pytest.mark.slow
+def test_resubmission_that_is_refused_leaves_the_job_for_dash(shell, submit, place):
+    job = submit().wait(60)
+    for line in (
+        "%cts resubmit - --nope",
+        "%cts resubmit - --memory",
+        "%cts resubmit - 'open",
+        "%cts resubmit - --memory 999GB",
+        "%cts resubmit - --failed",
+        f"%cts resubmit - --output-dir {place}out/",
+        "%cts resubmit nope",
+    ):
+        shell.refusal(line)
+        assert shell("%cts status -").id == job.id, line
+    with pytest.raises(CTSRequestError):
+        job.resubmit(memory="999GB")
+    assert shell("%cts status -").id == job.id
+    again = shell("%cts resubmit -").wait(60)
+    assert again.details.parent_id == job.id
+    assert shell("%cts status -").id == again.id
 
 
 def test_status_is_text_in_a_terminal(shell, submit, place):
