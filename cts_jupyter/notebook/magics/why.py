@@ -41,6 +41,8 @@ _MEANING: Mapping[str, str] = {
     JobState.ERROR_PROCESSING_SUBMITTED: "Containers failed, and their logs are being kept.",
     JobState.ERROR: "It failed.",
 }
+_OVERWRITTEN = "All containers ended well, but not every output was kept."
+"""What ``complete`` means where containers wrote the same paths; a warning of the job names them."""
 
 
 def explain(session: Session, job: Job) -> PlainText:
@@ -67,7 +69,7 @@ def _lines(
             f"It is a resubmission of job {formatting.short_id(details.parent_id)}; %cts files {short} --family "
             "shows the outputs of both as those of one job."
         )
-    meaning = _MEANING.get(details.state)
+    meaning = _meaning(details, containers or ())
     if meaning and state == formatting.format_state(details.state):
         yield meaning.format(cluster=details.job_input.cluster)
     if not formatting.has_ended(details.state):
@@ -88,6 +90,13 @@ def _lines(
         )
     else:
         yield from _next_steps(details, short, why)
+
+
+def _meaning(details: JobDetails, containers: Sequence[Container]) -> str | None:
+    written = sum(len(container.outputs) for container in containers)
+    if details.state == JobState.COMPLETE and written > len(details.outputs):
+        return _OVERWRITTEN
+    return _MEANING.get(details.state)
 
 
 def _is_mended(session: Session, details: JobDetails) -> bool:

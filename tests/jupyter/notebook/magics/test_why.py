@@ -43,7 +43,11 @@ ENDED = {
         [AS_YAML],
     ),
     "done": (
-        "ok", "", "1 output in",
+        "ok", "", r"and every output is stored with its checksum\.\n1 output in",
+        ["%cts files JOB", "%cts get JOB FOLDER", "%cts verify JOB"],
+    ),
+    "overwritten outputs": (
+        "ok", "-n 3", r"\nAll containers ended well, but not every output was kept\.\nWarning: More than one container wrote ",
         ["%cts files JOB", "%cts get JOB FOLDER", "%cts verify JOB"],
     ),
 }  # fmt: skip
