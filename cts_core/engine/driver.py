@@ -140,7 +140,7 @@ class Driver:
             try:
                 if loop.time() >= due:
                     due = loop.time() + POLL_SECONDS
-                    # What other servers hold is theirs: each job is read by one server in each cycle.
+                    # What other servers hold is theirs: a job is read by its server, and by all while it has none.
                     await self._advance(
                         await self._store.live_jobs(self._site.cluster, owner=self._leases.owner)
                     )
@@ -238,7 +238,7 @@ class Driver:
         return states
 
     async def _poll(self, live_jobs: Sequence[LiveJob]) -> Mapping[str, JobReport]:
-        """Poll the site once for all jobs, even if there are none: it also advances the site's own queue."""
+        """Poll the site once for all jobs that this server holds: it also advances the site's own queue."""
         jobs = [live_job.job for live_job in live_jobs]
         try:
             reports = await self._site.poll(live_jobs)

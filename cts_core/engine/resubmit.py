@@ -124,7 +124,7 @@ class Resubmissions:
                 await self._check_numbers(user, parent, resubmission.output_dir)
         elif resubmission.containers is not None:
             raise IllegalParameterError(
-                "Of a job that is resubmitted whole no containers are chosen: choose them of what failed, with failed"
+                "Containers can be chosen only of what failed: set failed, too"
             )
         if resubmission.refresh_inputs:
             files = changes.get("input_files", parent.job_input.files)
@@ -222,7 +222,7 @@ def failed_inputs(
     numbers = sorted(failed if chosen is None else set(chosen))
     if wrong := [number for number in numbers if number not in failed]:
         raise IllegalParameterError(
-            f"Container {wrong[0]} of job {job.id} completed, or is none of it: resubmit those that did not complete"
+            f"Container {wrong[0]} of job {job.id} completed, or is no container of it: resubmit those that did not complete"
         )
     return {
         "input_files": [file for number in numbers for file in failed[number]],

@@ -102,4 +102,6 @@ def write_details(
 
 def _fields(**values: object) -> bytes:
     """Return those that are set, as they stand in the JSON of an object; at least one is."""
-    return to_json({name: value for name, value in values.items() if value is not None})[1:-1]
+    known = {name: value for name, value in values.items() if value is not None}
+    # As models write numbers that JSON has not.
+    return to_json(known, inf_nan_mode="null")[1:-1]

@@ -1,6 +1,7 @@
 """Failpoints: named points where a test can kill or stop a process. Without the variable they do nothing.
 
-``CTS_FAILPOINTS`` holds ``name=action`` pairs separated by commas. A name may end in ``@k`` for its k-th passing only.
+``CTS_FAILPOINTS`` holds ``name=action`` pairs separated by commas. A name may end in ``@k`` for its k-th passing only,
+counted in a process, which may run several containers.
 Actions: ``kill`` (SIGKILL to itself), ``stop`` (SIGSTOP to itself), ``kill:<pid>``.
 """
 

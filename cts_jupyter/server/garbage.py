@@ -1,8 +1,8 @@
 """Python's garbage collector in a server: full passes, which hold the event loop, run when nothing else does.
 
-A pass looks at every object that can hold others, in all threads' stead. A large request makes several 100,000 of them, and Python
-makes its full passes just then: whenever enough new ones have come. They are not garbage: what is none of a cycle is freed
-at once, without the collector.
+A pass looks at every object that can hold others, and all threads wait for it. A large request makes several 100,000 of them, and
+Python makes its full passes just then: whenever enough new ones have come. They are not garbage: an object that is part of no
+cycle is freed at once, without the collector.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ def drivables(raw_jobs: Iterable[RawBSONDocument]) -> list[JobSummary]:
 
 @functools.lru_cache(MAX_PARSED)
 def parse_drivable(raw: bytes) -> JobSummary:
-    """Return a live job, which each cycle of each server reads, and which has changed in few of them.
+    """Return a live job, which its server reads in each cycle, and which has changed in few of them.
 
     Raises ValueError.
     """

@@ -114,7 +114,11 @@ def _become_worker(
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         largest = processes.own_memory() + _MAX_GROWTH
         while _run(folder, wakeup_fd, keys) and processes.own_memory() <= largest:
-            requests.send(_DONE)
+            try:
+                requests.send(_DONE)
+            except BrokenPipeError:
+                # The fork server has ended.
+                break
             request = _await_request(requests)
             if request is None:
                 break
@@ -135,7 +139,13 @@ def _run(folder: str, wakeup_fd: int, keys: S3Keys | None) -> bool:
     os.close(log)
     os.set_inheritable(wakeup_fd, False)  # noqa: FBT003 - neither takes a keyword
     os.set_blocking(wakeup_fd, False)
-    return main(folder, wakeup_fd, keys)
+    is_clean = main(folder, wakeup_fd, keys)
+    # An open file of a job would keep its folder from being removed from NFS while this process waits.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for standard in (1, 2):
+        os.dup2(nowhere, standard)
+    os.close(nowhere)
+    return is_clean
 
 
 def _await_request(requests: socket.socket) -> tuple[str, int] | None:

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from typing import Any, ContextManager, Mapping
 
 from cts_core.worker.backoff import exponential_delay
@@ -76,14 +76,16 @@ def main(path: str, wakeup_fd: int | None = None, keys: S3Keys | None = None) ->
 def _run_claimed(folder: ContainerFolder, server: _ServerListener, keys: S3Keys | None) -> bool:
     failpoint("claim:after")
     processes.become_reaper()
-    plan, stop = WorkerPlan.load(folder.file(PLAN)), StopSignal()
+    plan, stop, opened = WorkerPlan.load(folder.file(PLAN)), StopSignal(), ExitStack()
 
     def open_objects(sleep: Sleep) -> ObjectClient:
         if plan.objects_root:
             return Directory(plan.objects_root)
         if keys is None:
             raise S3Error("its job has its objects on S3, to which this server has no keys")
-        return S3Objects(keys.http_client(stop.cancellation), KeySigner(keys), sleep=sleep)
+        objects = S3Objects(keys.http_client(stop.cancellation), KeySigner(keys), sleep=sleep)
+        opened.callback(objects.close)
+        return objects
 
     result = ContainerRunner(folder, plan, stop, server, open_objects).run()
     failpoint("result:before")
@@ -93,6 +95,7 @@ def _run_claimed(folder: ContainerFolder, server: _ServerListener, keys: S3Keys 
     server.close()
     folder.remove_transient()
     stop.close()
+    opened.close()
     # A container runtime may leave more than processes: locks of images, and what says that this worker lives.
     is_simple = plan.container_runtime == "host" and threading.active_count() == 1
     # Elsewhere than on Linux, processes that have left their group are not known.

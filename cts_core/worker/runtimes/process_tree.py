@@ -37,7 +37,8 @@ class ProcessTree:
     ) -> subprocess.Popen[bytes]:
         """Start a command in this folder: its process and all its descendants are the container. Raises OSError.
 
-        ``dies_with_parent``: the command itself has the kernel kill it with this process.
+        ``dies_with_parent``: the command itself has the kernel kill it with this process, some milliseconds after its
+        start. What is left of a worker that is killed before is found by its tag.
         """
         self._inherited = processes.reset_own_peak()
         # Without a function to call before it executes the command, the child needs no copy of our memory.

@@ -76,7 +76,7 @@ class JobEndpoints(LogEndpoints):
         """
         body = _changes(
             failed=failed,
-            containers=containers and sorted(containers),
+            containers=None if containers is None else sorted(containers),
             memory=memory,
             runtime=runtime,
             output_dir=output_dir,
@@ -99,7 +99,7 @@ class JobEndpoints(LogEndpoints):
         """Return the job that :meth:`resubmit` would submit, as it would run, without submitting it."""
         body = _changes(
             failed=failed,
-            containers=containers and sorted(containers),
+            containers=None if containers is None else sorted(containers),
             memory=memory,
             runtime=runtime,
             output_dir=output_dir,

@@ -38,8 +38,16 @@ const LABEL = /^[^=]+=./;
 
 /** The number of filters besides the text. */
 export function countFilters({ moods, image, label, site, user, from, until, isNew }: Filter): number {
-  return [moods.length > 0, image.trim(), label.trim(), site, user.trim(), from, until, isNew].filter(Boolean)
-    .length;
+  return [
+    moods.length > 0,
+    image.trim(),
+    LABEL.test(label.trim()),
+    site,
+    user.trim(),
+    from,
+    until,
+    isNew,
+  ].filter(Boolean).length;
 }
 
 /** The parameters of a request for the jobs; a label that is not typed to its end is not one yet. */

@@ -118,12 +118,14 @@ export class LogReader extends Observable<LogState> {
   }
 
   async toStart(): Promise<void> {
+    this.stopSearch();
     if (!this.hasEarlier) return;
     const part = await this.once({ seek: 0, length: CHUNK });
     if (part) this.set({ window: windowOf(part.bytes, 0), ...told(part) });
   }
 
   async toEnd(): Promise<void> {
+    this.stopSearch();
     if (!this.hasLater) return;
     const part = await this.once({ tail: CHUNK });
     if (part) this.showTail(part);
@@ -143,7 +145,7 @@ export class LogReader extends Observable<LogState> {
       const [part, row] = found;
       const place = rowPlace(part, row);
       this.setAtEnd(false);
-      this.set({ window: around(part, row) });
+      this.set({ window: around(part, row), message: "" });
       return place;
     } catch (error) {
       if (!isAbort(error)) this.set({ message: asServiceError(error).message });

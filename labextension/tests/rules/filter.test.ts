@@ -7,6 +7,8 @@ import { preview } from "../jobs";
 it("asks for all jobs without a filter", () => {
   expect(Object.values(toQuery(ALL)).flat().filter(Boolean)).toEqual([]);
   expect(countFilters({ ...ALL, text: "checkm" })).toBe(0);
+  // A label that is not typed to its end filters nothing.
+  expect(countFilters({ ...ALL, label: "study=" })).toBe(0);
 });
 
 it("asks for the states of each chosen mood, for an image, a label and a site", () => {

@@ -111,7 +111,7 @@ async def test_chosen_containers_are_resubmitted_of_those_that_failed(harness: E
             errors.IllegalParameterError, match=f"Container {number} of job .* completed"
         ):
             await resubmit(harness, first.id, failed=True, containers=[1, number])
-    with pytest.raises(errors.IllegalParameterError, match="choose them of what failed"):
+    with pytest.raises(errors.IllegalParameterError, match="only of what failed"):
         await resubmit(harness, first.id, containers=[1])
 
 

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,15 @@ def _worker(folder: ContainerFolder) -> int:
     return pid
 
 
+def _files_below(pid: int, folder: Path) -> list[str]:
+    files = []
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        # It may be closed meanwhile.
+        with suppress(FileNotFoundError):
+            files.append(str(each.readlink()))
+    return [file for file in files if file.startswith(f"{folder}/")]
+
+
 @pytest.fixture
 def client(harness: WorkerHarness) -> Iterator[_Client]:
     client = _Client(harness)
@@ -109,6 +119,8 @@ def test_worker_that_is_done_gets_the_next_container(
     second = client.run_by(worker)
     assert [first["state"], second["state"]] == ["complete", "complete"]
     assert [first["outputs"], second["outputs"]] == [first["outputs"]] * 2
+    # Nothing of a container is open in a worker that waits.
+    eventually(lambda: not _files_below(worker, harness.root))
     # What its worker has used is not taken for the program's.
     assert second["max_memory"] < 2 * first["max_memory"]
 
@@ -174,6 +186,7 @@ def test_workers_outlive_the_fork_server_until_they_are_done(harness: WorkerHarn
     client.gate.touch()
     assert [_await_end(*each)[1]["state"] for each in started] == ["complete", "complete"]
     eventually(lambda: not any(map(is_alive, workers)))
+    assert {Path(folder.file("worker.log")).read_text() for folder, _ in started} == {""}
 
 
 def test_idle_workers_end_with_the_fork_server(client: _Client) -> None:
