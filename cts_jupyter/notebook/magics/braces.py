@@ -9,6 +9,7 @@ from functools import lru_cache
 from cts_core import globs
 
 _CHOICE = re.compile(r"\{([^{},]*(?:,[^{},]*)+)\}")
+_WILDCARDS = frozenset("*?[")
 _MAX_ALTERNATIVES = 64
 
 
@@ -31,6 +32,11 @@ def alternatives(pattern: str) -> tuple[str, ...]:
                 f"The pattern {pattern!r} stands for more than {_MAX_ALTERNATIVES} others"
             )
     return tuple(done)
+
+
+def is_pattern(word: str) -> bool:
+    """Return whether a word may stand for others than itself."""
+    return not _WILDCARDS.isdisjoint(word) or _CHOICE.search(word) is not None
 
 
 def matches(path: str, pattern: str) -> bool:

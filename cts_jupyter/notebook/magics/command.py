@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 from cts_core.object_paths import check_path
 from cts_jupyter import formatting
 from cts_jupyter.notebook.errors import MagicError
+from cts_jupyter.notebook.magics.braces import is_pattern
 from cts_jupyter.notebook.typed_paths import object_path
 from cts_jupyter.times import parse_duration, parse_time
 
@@ -53,7 +54,7 @@ class CommandParser(argparse.ArgumentParser):
         """Parse the words of a line before ``--``; ``arguments`` are those after it.
 
         Raises MagicError, which names the option that an unknown one may have been meant as, or the line with what belongs
-        after ``--`` there.
+        after ``--``, or after ``-i`` and ``-g``, there.
         """
         options, unknown = self.parse_known_args(words)
         if unknown:
@@ -68,8 +69,12 @@ class CommandParser(argparse.ArgumentParser):
                 hint = f"did you mean {' or '.join(f'--{name}' for name in near)}?"
             elif before.isdecimal() and word.isalpha():
                 hint = f"write {before}{word}, without the space"
+            elif self._takes_arguments and _are_inputs(options, unknown, arguments):
+                inputs = _input_words(unknown)
+                hint = f"input files go after -i, patterns after -g. {self._line(words, unknown, inputs, arguments or ())}"
             elif self._takes_arguments:
-                hint = f"the program's own arguments go after --. {self._line(words, unknown, arguments or ())}"
+                after = (*unknown, *(arguments or ()))
+                hint = f"the program's own arguments go after --. {self._line(words, unknown, (), after)}"
             else:
                 hint = f"see %cts help {self._name}"
             raise MagicError(f"%cts {self._name} has no {what} {word}: {hint}")
@@ -97,18 +102,24 @@ class CommandParser(argparse.ArgumentParser):
             return [option]
         return list(_at_place(self._get_positional_actions(), placed))
 
-    def _line(self, words: Sequence[str], unknown: Sequence[str], arguments: Sequence[str]) -> str:
-        """Return the line with the unknown words after ``--``."""
+    def _line(
+        self,
+        words: Sequence[str],
+        unknown: Sequence[str],
+        inputs: Sequence[str],
+        arguments: Sequence[str],
+    ) -> str:
+        """Return the line without the unknown words, with these inputs before ``--`` and these arguments after it."""
         left, kept = list(unknown), []
         for word in reversed(words):
             if left and word == left[-1]:
                 left.pop()
             else:
                 kept.append(word)
-        line = shlex.join([*reversed(kept), "--"]) + "".join(
+        line = shlex.join([*reversed(kept), *inputs, "--"]) + "".join(
             # Placeholders are read as they stand.
             f" {word if _PLACEHOLDER.fullmatch(word) else shlex.quote(word)}"
-            for word in (*unknown, *arguments)
+            for word in arguments
         )
         if len(line) > _MAX_LINE:
             return f"See %cts help {self._name}"
@@ -124,6 +135,24 @@ class CommandParser(argparse.ArgumentParser):
         self.add_argument(
             "-o", "--out", metavar="VAR", type=variable_name, help="bind the result to a variable"
         )
+
+
+def _are_inputs(
+    options: argparse.Namespace, unknown: Sequence[str], arguments: Sequence[str] | None
+) -> bool:
+    """Return whether unknown words may be meant as inputs: paths on a line that has arguments in their place, and no input."""
+    return bool(
+        arguments is not None
+        and not options.sources
+        and all("/" in word and not word.startswith("-") for word in unknown)
+    )
+
+
+def _input_words(paths: Sequence[str]) -> list[str]:
+    """Return the options that make paths and patterns the inputs of a job."""
+    plain = [path for path in paths if not is_pattern(path)]
+    globs = [word for path in paths if is_pattern(path) for word in ("-g", path)]
+    return [*(["-i", *plain] if plain else []), *globs]
 
 
 def _at_place(arguments: Sequence[argparse.Action], place: int) -> Iterator[argparse.Action]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cts_jupyter.notebook.magics.braces import alternatives, literal_prefix, matches
+from cts_jupyter.notebook.magics.braces import alternatives, is_pattern, literal_prefix, matches
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,21 @@ def test_alternatives(path, pattern, is_match):
 )
 def test_prefix_of_alternatives(pattern, prefix):
     assert literal_prefix(pattern) == prefix
+
+
+@pytest.mark.parametrize(
+    ("word", "is_one"),
+    [
+        ("b/*.fna", True),
+        ("b/?", True),
+        ("b/[ab]", True),
+        ("b/{a,b}", True),
+        ("b/{a}", False),
+        ("b/..", False),
+    ],
+)
+def test_what_is_a_pattern(word, is_one):
+    assert is_pattern(word) is is_one
 
 
 def test_alternatives_are_bounded():

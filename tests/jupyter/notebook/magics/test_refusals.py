@@ -73,6 +73,19 @@ REFUSALS = [
     # Arguments.
     Refusal("{check} ok o.txt <files>", "the program's own arguments go after --. Write: {check} -- ok o.txt <files>", "{check} -- ok o.txt <files>"),
     Refusal("{check} --threads 4", "arguments go after --. Write: {check} -- --threads 4", "{check} -- --threads 4"),
+    # Paths in the place of -i and -g.
+    Refusal(
+        "%cts check host/tool {inputs}*.txt -n 2 --output-dir {place}o/ {asked} -- /output_files/s_<n>.tsv <files>",
+        "no use for {inputs}*.txt: input files go after -i, patterns after -g. Write: %cts check host/tool -n 2 --output-dir {place}o/ {asked} "
+        "-g '{inputs}*.txt' -- /output_files/s_<n>.tsv <files>",
+        "%cts check host/tool -n 2 --output-dir {place}o/ {asked} -g '{inputs}*.txt' -- /output_files/s_<n>.tsv <files>",
+    ),
+    Refusal(
+        "%cts check host/tool {inputs}b.txt {inputs}a.txt --output-dir {place}o/ {asked} -- ok",
+        "Write: %cts check host/tool --output-dir {place}o/ {asked} -i {inputs}b.txt {inputs}a.txt -- ok",
+        "%cts check host/tool --output-dir {place}o/ {asked} -i {inputs}b.txt {inputs}a.txt -- ok",
+    ),
+    Refusal("{check} {inputs} -- ok", "the program's own arguments go after --. Write: {check} -- {inputs} ok", "{check} -- {inputs} ok"),
     Refusal("%cts check host/tool -i {inputs} ok --output-dir {place}o/ {asked}", "-i: 'ok' is no path such as", "{check} -- ok"),
     # Tables.
     Refusal(
