@@ -85,11 +85,17 @@ def output_table(files: Sequence[JobOutput]) -> Table[JobOutput]:
     return Table(
         [
             Column("file", lambda f: f.file),
+            Column("container", _format_writer, lambda f: f.container, is_number=True),
             Column("CRC64/NVME", lambda f: f.crc64nvme or "-", lambda f: f.crc64nvme),
         ],
         files,
         empty="No outputs yet",
     )
+
+
+def _format_writer(output: JobOutput) -> str:
+    """Return the container that wrote an output; nothing from a service that does not say."""
+    return "" if output.container is None else str(output.container)
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cts_jupyter.client.models import Container, S3File
-from cts_jupyter.notebook.columns import container_table
+from cts_jupyter.client.models import Container, JobOutput, S3File
+from cts_jupyter.notebook.columns import container_table, output_table
 
 
 def container(number: int, **changes) -> Container:
@@ -29,3 +29,14 @@ def test_failed_containers_of_many_are_shown_first_with_their_inputs():
     frame = table.to_frame()
     assert frame["inputs"][1] == ["data/in/199-a.fna", "data/in/199-b.fna"]
     assert (len(frame), frame["error"][1]) == (200, "It was stopped.\nTwice.")
+
+
+def test_outputs_name_the_container_that_wrote_them_if_the_service_does():
+    fields = {"crc64nvme": "AAAAAAAAAAA=", "job_id": "j"}
+    table = output_table([JobOutput(file=f"data/out/{n}", container=n, **fields) for n in range(2)])
+    assert [line.split()[:2] for line in repr(table).splitlines()] == [
+        ["file", "container"], ["data/out/0", "0"], ["data/out/1", "1"],
+    ]  # fmt: skip
+    assert list(table.to_frame()["container"]) == [0, 1]
+    older = output_table([JobOutput(file="data/out/o", **fields)])
+    assert repr(older).splitlines()[0].split() == ["file", "CRC64/NVME"]

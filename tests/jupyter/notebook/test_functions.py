@@ -60,7 +60,10 @@ def test_files_of_a_job_are_tables_of_checksums_months_later(shell, service, fie
     assert given["file"] == f"{inputs}a.txt"
     assert given["CRC64/NVME"] == job.inputs[0].crc64nvme
     (made,) = job.outputs.to_frame().to_dict("records")
-    assert made == {"file": f"{place}out/o", "CRC64/NVME": job.all_outputs()[0].crc64nvme}
+    crc64nvme = job.all_outputs()[0].crc64nvme
+    assert made == {"file": f"{place}out/o", "container": 0, "CRC64/NVME": crc64nvme}
+    (listed,) = job.files().to_frame().to_dict("records")
+    assert listed == made
     assert [verdict.is_good for verdict in job.verify(family=True)] == [True]
     (service.objects / place / "out" / "o").write_text("other bytes")
     with pytest.raises(cts_jupyter.VerifyError, match="1 of 1 file not verified") as caught:
