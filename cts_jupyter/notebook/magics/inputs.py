@@ -11,13 +11,14 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from cts_jupyter.client.transport import CTSRequestError
+from cts_jupyter.client.lookups import find_file
+from cts_jupyter.client.transport import CTSClientError, CTSRequestError
 from cts_jupyter.formatting import unknown
 from cts_jupyter.notebook.errors import MagicError
-from cts_jupyter.notebook.magics.braces import literal_prefix, matches
+from cts_jupyter.notebook.magics.braces import is_pattern, literal_prefix, matches
 from cts_jupyter.notebook.magics.command import CommandParser
 from cts_jupyter.notebook.magics.context import Context
-from cts_jupyter.notebook.magics.hints import near_hint
+from cts_jupyter.notebook.magics.hints import local_hint, near_hint, pattern_hint
 from cts_jupyter.notebook.magics.local_files import (
     LOCAL_BEGINNINGS,
     is_local,
@@ -140,6 +141,7 @@ def _check_paths(context: Context, paths: Iterable[str]) -> None:
     """Raise MagicError for a word that can be no path of the object store."""
     for path in paths:
         if "/" in path and not path.startswith(LOCAL_BEGINNINGS):
+            _check_is_no_pattern(context, path)
             continue
         check_not_local(path)
         if hint := context.variable_hint(path):
@@ -147,6 +149,25 @@ def _check_paths(context: Context, paths: Iterable[str]) -> None:
         raise MagicError(
             f"-i: {path!r} is no path such as bucket/folder/a.fna or bucket/folder/. The program's own arguments go after --"
         )
+
+
+def _check_is_no_pattern(context: Context, path: str) -> None:
+    """Raise MagicError for a pattern that is no object.
+
+    The service would name first what follows from it: that there are more containers than the one file that it stands for.
+    """
+    client = context.client
+    if not is_pattern(path) or path.endswith("/") or not client.supports("GET", "/files"):
+        return
+    try:
+        if find_file(client, path) is not None:
+            return
+        hint = pattern_hint(client, path) or local_hint(path)
+    except CTSClientError:
+        return  # The service says what is wrong with it.
+    raise MagicError(
+        f"-i: there is no file {path}; {hint or f'patterns go with -g: -g {shlex.quote(path)}'}"
+    )
 
 
 def expand_named(context: Context, named: object) -> object:

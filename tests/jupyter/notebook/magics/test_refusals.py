@@ -119,6 +119,18 @@ REFUSALS = [
         "%cts check host/tool -i {inputs}*.txt --output-dir {place}o/ {asked}",
         "patterns go with -g: -g '{inputs}*.txt' for the inputs of a job, else", "%cts check host/tool -g '{inputs}*.txt' --output-dir {place}o/ {asked}",
     ),
+    Refusal(
+        "%cts check host/tool -i {inputs}*.txt -n 20 --output-dir {place}o/ {asked}",
+        "-i: there is no file {inputs}*.txt; patterns go with -g: -g '{inputs}*.txt' for", "%cts check host/tool -g '{inputs}*.txt' --output-dir {place}o/ {asked}",
+    ),
+    Refusal(
+        "%cts check host/tool -i {inputs}*.fna -n 20 --output-dir {place}o/ {asked}",
+        "patterns go with -g: -g '{inputs}*.fna'", "%cts check host/tool -g '{inputs}*.txt' --output-dir {place}o/ {asked}",
+    ),
+    Refusal(
+        "%cts check host/tool -i local/folder/*.txt -n 20 --output-dir {place}o/ {asked}",
+        "it is on this machine: %cts put 'local/folder/*.txt' BUCKET/FOLDER/ stores it", "%cts put 'local/folder/*.txt' {place}local/",
+    ),
     Refusal("%cts get {inputs}*.txt got/", "%cts files {inputs} -g '*.txt' -o found, and then $found", "%cts files {inputs} -g '*.txt' -o found"),
     Refusal("%cts checksum {place}*/a.txt", "%cts files {place} -g '{place}*/a.txt' -o found", "%cts files {place} -g '{place}*/a.txt'"),
     Refusal("%cts verify {inputs}[ab].txt", "There is no file {inputs}[ab].txt: patterns go with -g", "%cts files {inputs} -g '[ab].txt'"),
@@ -235,6 +247,14 @@ def test_paths_of_a_cell_and_of_python_may_begin_with_s3(shell, inputs, place):
         f"output_dir='s3://{place}o/', memory='50MB', runtime=60, params={{}})"
     )
     assert [file.file for file in report.containers[0].files] == [f"{inputs}a.txt"]
+
+
+def test_file_whose_name_is_a_pattern_is_an_input(shell, place, tmp_path):
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "a[1].txt").write_text("x")
+    shell(f"%cts put odd {place}")
+    report = shell(f"%cts check host/tool -i {place}odd/a[1].txt --output-dir {place}o/ {ASKED}")
+    assert [file.file for file in report.containers[0].files] == [f"{place}odd/a[1].txt"]
 
 
 @pytest.mark.parametrize("kept", [0, 1, 5])
