@@ -34,14 +34,15 @@ CANCELLING = frozenset(
 )
 """States of a container that is cancelled, or about to be."""
 
-_STATE_GROUPS: Mapping[str, frozenset[str]] = {
+STATE_GROUPS: Mapping[str, frozenset[str]] = {
     "done": frozenset({JobState.COMPLETE}),
     "failed": frozenset({JobState.ERROR}),
     "cancelled": frozenset({JobState.CANCELED}),
     "ended": frozenset(TERMINAL),
     "live": frozenset(JobState) - TERMINAL,
 }
-STATE_NAMES = tuple(sorted({*_STATE_GROUPS, *(state.value for state in JobState)}))
+"""The states that each of the words for several stands for."""
+STATE_NAMES = tuple(sorted({*STATE_GROUPS, *(state.value for state in JobState)}))
 """The values of ``--state`` that this version lists; it also takes the states of a newer service."""
 
 MAX_NAMED = 5
@@ -108,7 +109,7 @@ def states_by_name(name: str) -> frozenset[str]:
     """
     if name not in STATE_NAMES and nearest(name, STATE_NAMES):
         raise ValueError(unknown("state", name, STATE_NAMES))
-    return _STATE_GROUPS.get(name, frozenset({name}))
+    return STATE_GROUPS.get(name, frozenset({name}))
 
 
 def states_by_names(names: Iterable[str]) -> frozenset[str] | None:

@@ -25,14 +25,23 @@ _BOUNDS = {
 }
 
 
-def describe_faults(faults: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> str:
-    """Return the first faults as one line. ``names`` are what the person calls the fields of the request."""
-    lines = [_describe(fault, names) for fault in faults[:_MAX_FAULTS]]
+def describe_faults(
+    faults: Sequence[Mapping[str, Any]],
+    names: Mapping[str, str],
+    words: Mapping[str, Sequence[str]] = {},
+) -> str:
+    """Return the first faults as one line. ``names`` are what the person calls the fields of the request.
+
+    ``words`` are what the person may write for a field besides the values that the service takes.
+    """
+    lines = [_describe(fault, names, words) for fault in faults[:_MAX_FAULTS]]
     more = len(faults) - len(lines)
     return "; ".join(lines) + (f"; and {more} more" if more else "")
 
 
-def _describe(fault: Mapping[str, Any], names: Mapping[str, str]) -> str:
+def _describe(
+    fault: Mapping[str, Any], names: Mapping[str, str], words: Mapping[str, Sequence[str]]
+) -> str:
     path = [str(part) for part in fault.get("loc", ())[1:]]
     field = path[-1] if path else ""
     place = names.get(field, ".".join(path))
@@ -46,7 +55,7 @@ def _describe(fault: Mapping[str, Any], names: Mapping[str, str]) -> str:
         return f"{place} is missing"
     if kind in ("enum", "literal_error"):
         known = _QUOTED.findall(str(context.get("expected", "")))
-        return formatting.unknown(place, str(given), known)
+        return formatting.unknown(place, str(given), [*words.get(field, ()), *known])
     if kind in _BOUNDS and _BOUNDS[kind][0] in context:
         return f"{place}: {_describe_bound(field, given, *_bound(kind, context))}"
     if kind in ("byte_size", "byte_size_unit"):

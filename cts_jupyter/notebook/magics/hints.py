@@ -16,7 +16,7 @@ from cts_jupyter.client.faults import describe_faults
 from cts_jupyter.client.models import ImageHelp
 from cts_jupyter.client.resubmit import folder_hint
 from cts_jupyter.client.transport import CTSClientError, CTSRequestError
-from cts_jupyter.formatting import nearest
+from cts_jupyter.formatting import STATE_GROUPS, nearest
 from cts_jupyter.notebook.magics.braces import literal_prefix, matches
 from cts_jupyter.notebook.magics.local_files import is_local
 
@@ -70,7 +70,7 @@ def format_error(error: CTSClientError, client: CTSClient, names: Mapping[str, s
     if not isinstance(error, CTSRequestError):
         return text
     if error.details:
-        text = describe_faults(error.details, names)
+        text = describe_faults(error.details, names, {"state": tuple(STATE_GROUPS)})
     if error.image_help is not None:
         return f"{text.rstrip('.')}. {_format_image_help(error.image_help, client)}"
     hint = _BY_CODE.get(error.appcode)
