@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NoReturn
@@ -65,6 +65,8 @@ class CommandParser(argparse.ArgumentParser):
                 what = "option"
                 known = [o.lstrip("-") for o in self._option_string_actions if o.startswith("--")]
                 near = formatting.nearest(word.lstrip("-"), known)
+                if not near and "state" in known and word[2:] in formatting.STATE_NAMES:
+                    near = [f"state {word[2:]}"]
             if near:
                 hint = f"did you mean {' or '.join(f'--{name}' for name in near)}?"
             elif before.isdecimal() and word.isalpha():
@@ -191,6 +193,23 @@ class Command:
         )
         self.configure(parser)
         return parser
+
+
+_MEANT: Mapping[str, str] = {
+    "rerun": "resubmit",
+    "retry": "resubmit",
+    "jobs": "ls",
+    "download": "get",
+    "explain": "why",
+}
+"""What other tools call some of the commands."""
+
+
+def unknown_command(name: str, commands: Iterable[str]) -> str:
+    """Return a sentence about a word that is no command: which one it may have been meant as, or else all of them."""
+    if name in _MEANT:
+        return f"There is no command {name!r}: did you mean {_MEANT[name]}?"
+    return formatting.unknown("command", name, list(commands))
 
 
 def split_arguments(words_: Sequence[str]) -> tuple[list[str], list[str] | None]:

@@ -6,9 +6,8 @@ import argparse
 from collections.abc import Sequence
 
 from cts_jupyter.client.logs import PlainText
-from cts_jupyter.formatting import unknown
 from cts_jupyter.notebook.errors import MagicError
-from cts_jupyter.notebook.magics.command import Command, CommandParser
+from cts_jupyter.notebook.magics.command import Command, CommandParser, unknown_command
 from cts_jupyter.notebook.magics.context import Context
 
 _WORDS = """\
@@ -31,7 +30,7 @@ def help_command(commands: Sequence[Command]) -> Command:
             lines = [f"  {name.ljust(width)}  {c.summary}" for name, c in by_name.items()]
             return PlainText("\n".join(["%cts COMMAND ...", "", *lines, "", _WORDS]))
         if options.command not in by_name:
-            raise MagicError(unknown("command", options.command, list(by_name)))
+            raise MagicError(unknown_command(options.command, by_name))
         return PlainText(by_name[options.command].parser().format_help())
 
     command_ = Command("help", "explain a command", configure, run)

@@ -8,7 +8,6 @@ from contextlib import nullcontext
 from cts_jupyter.client.resubmit import ResubmitError
 from cts_jupyter.client.transport import CTSClientError
 from cts_jupyter.discovery import NoConnectionError
-from cts_jupyter.formatting import unknown
 from cts_jupyter.notebook.errors import MagicError
 from cts_jupyter.notebook.last_submission import submitting
 from cts_jupyter.notebook.magics import (
@@ -21,7 +20,7 @@ from cts_jupyter.notebook.magics import (
     service,
     submit,
 )
-from cts_jupyter.notebook.magics.command import Command, split_arguments
+from cts_jupyter.notebook.magics.command import Command, split_arguments, unknown_command
 from cts_jupyter.notebook.magics.context import Context
 from cts_jupyter.notebook.magics.expansion import Namespace, expand_words, split_words
 from cts_jupyter.notebook.magics.help import help_command
@@ -56,7 +55,7 @@ def run_line(
         name = "help"
     command = COMMANDS.get(name)
     if command is None:
-        raise MagicError(unknown("command", name, list(COMMANDS)))
+        raise MagicError(unknown_command(name, COMMANDS))
     submits = command.submits and _HARMLESS_OPTIONS.isdisjoint(line.partition(" -- ")[0].split())
     with submitting() if submits else nullcontext():
         return _run_command(command, split_words("".join(rest)), cell, namespace, variables)
