@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Protocol, TypeVar
 
-from pydantic import ByteSize
+from pydantic import ByteSize, TypeAdapter
 
 from cts_core.model.job import MAX_MEMORY, MAX_RUNTIME
 from cts_core.model.resubmission import Resubmission
@@ -36,6 +36,7 @@ MAX_INPUTS = 20
 TAIL_BYTES, TAIL_LINES = 2_000, 20
 """The part of a log that is shown: at most this much of its end."""
 _Amount = TypeVar("_Amount", int, timedelta)
+_SIZE = TypeAdapter(ByteSize)
 _FACTOR = 2
 """How many times as much runtime is tried next, and memory of what was asked for or used."""
 _FACTOR_AGAIN = 4
@@ -61,6 +62,8 @@ _OF_INPUTS = (
 """Failures for the sake of an input, and what mends each."""
 _VARIABLE = re.compile(r"'[^']*'|\d[\d.]*( (bytes|[kMGTP]?B|min|[dhs])\b)?")
 """What differs in the errors of containers that failed for one reason: names, and sizes and times."""
+_USED = re.compile(r"\bused (\d[\d.]* [kMGTP]i?B)\b")
+"""What a container that was stopped for want of memory had used."""
 _USAGE = re.compile(
     r"^\s*usage:|(unknown|unrecogni[sz]ed|invalid|illegal|no such) (command|option|flag|argument|subcommand)",
     re.IGNORECASE | re.MULTILINE,
@@ -219,7 +222,7 @@ def _groups(job: JobFacts, containers: Sequence[Container]) -> list[list[Contain
 
 def _reason(job: JobFacts, group: Sequence[Container], log: LogTail, unfinished: int) -> Reason:
     first = group[0]
-    error = first.error if has_failed(first) else job.error
+    error = _error(group) if has_failed(first) else job.error
     lacks_outputs = error == NO_OUTPUTS
     # What should have been an output may be there.
     shows_stdout = not log.stderr or (lacks_outputs and log.stdout != "")
@@ -237,6 +240,18 @@ def _reason(job: JobFacts, group: Sequence[Container], log: LogTail, unfinished:
         hint=hint,
         fix=fix,
     )
+
+
+def _error(group: Sequence[Container]) -> str | None:
+    """Return the error of the first; where they used different amounts of memory, the one of the most, which says so."""
+    used = {
+        error: _SIZE.validate_python(found[1])
+        for error in (container.error or "" for container in group)
+        if (found := _USED.search(error))
+    }
+    if len(set(used.values())) < 2:  # noqa: PLR2004 - all used the same, or none says
+        return group[0].error
+    return _USED.sub(r"used up to \1", max(used, key=lambda error: used[error]), count=1)
 
 
 def _without_outputs(job: JobFacts, log: LogTail) -> str:

@@ -11,7 +11,7 @@ class Reason(Record):
     """Containers of a job that failed for the same reason, or the job itself that failed without one of them."""
 
     reason: str | None = None
-    """A sentence about the first of them; absent where the exit code is all that is known."""
+    """A sentence about the first of them, or the one that used the most memory; absent where the exit code is all that is known."""
     exit_code: int | None = None
     containers: list[int]
     """Their numbers; empty if the job failed by itself."""

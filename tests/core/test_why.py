@@ -67,9 +67,31 @@ def test_containers_are_grouped_by_reason_the_most_frequent_first():
     assert [reason.containers for reason in found.reasons] == [[4, 5, 6], [2, 3], [1]]
     assert [reason.exit_code for reason in found.reasons] == [None, None, 4]
     assert [reason.stderr for reason in found.reasons] == ["x", None, None]
-    assert found.reasons[1].reason == containers[2].error
+    assert str(found.reasons[1].reason).startswith("It used up to 1.2 GB of memory:")
     assert found.reasons[2].reason is None
     assert found.reasons[0].inputs == ["data/in/4.fna", "data/in/5.fna", "data/in/6.fna"]
+
+
+@pytest.mark.parametrize(
+    ("errors", "reason"),
+    [
+        (
+            [f"It used {used} of memory and was stopped: its limit is 20 MB. {MORE_MEMORY}" for used in ("24.3 MB", "1.2 GB", "26.3 MB")],
+            f"It used up to 1.2 GB of memory and was stopped: its limit is 20 MB. {MORE_MEMORY}",
+        ),
+        (
+            [f"it asked for 100 MiB of memory and used {used} MiB. {MORE_MEMORY}" for used in (120, 1200)],
+            f"it asked for 100 MiB of memory and used up to 1200 MiB. {MORE_MEMORY}",
+        ),
+        (["It used 3 MB.", "It used 3 MB."], "It used 3 MB."),
+        ([f"It used 24.3 MB of memory. {MORE_MEMORY}"], f"It used 24.3 MB of memory. {MORE_MEMORY}"),
+        (["The path 'a' was not found", "The path 'b' was not found"], "The path 'a' was not found"),
+    ],
+)  # fmt: skip
+def test_reason_of_containers_that_used_different_amounts_says_the_most(errors, reason):
+    containers = [Container(number, error=error) for number, error in enumerate(errors)]
+    found = explain(JOB, containers, {})
+    assert [(one.reason, len(one.containers)) for one in found.reasons] == [(reason, len(errors))]
 
 
 def test_inputs_that_the_log_names_come_first():
