@@ -280,9 +280,10 @@ def test_quoted_words_are_words_of_bash(words: list[str]):
 _KEYS = st.text(st.characters(codec="utf-8", exclude_characters="';,"), min_size=1, max_size=40)
 _MOUNTS = st.from_regex(
     r"/([a-z.-][a-zA-Z0-9é_.-]{1,9}/){0,2}[a-z][a-zA-Z0-9é_.-]{0,9}", fullmatch=True
-)
+).filter(lambda mount: ".." not in mount.split("/"))
 _IMAGES = st.from_regex(
-    r"([a-z0-9]{1,9}\.[a-z]{1,5}(:[1-9][0-9]{0,3})?/)?([a-z0-9]{1,9}[._/-]){0,3}[a-z0-9]{1,9}", fullmatch=True
+    # What is before the first slash is a registry if there is a dot in it.
+    r"([a-z0-9]{1,9}\.[a-z]{1,5}(:[1-9][0-9]{0,3})?/)?([a-z0-9]{1,9}[_/-]){0,3}[a-z0-9]{1,9}(\.[a-z0-9]{1,9})?", fullmatch=True
 )  # fmt: skip
 
 
