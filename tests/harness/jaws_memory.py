@@ -588,23 +588,23 @@ class MemoryRecords:
 
     get_drivable = get_summary = get_job
 
-    async def live_jobs(self, cluster: SiteName) -> list[JobRecord]:
-        jobs = self._world.jobs
-        return await self._life.ask(
-            lambda: [jobs[job_id] for job_id in self._world.live if jobs[job_id].cluster is cluster]
-        )
+    async def live_jobs(self, cluster: SiteName, *, owner: str) -> list[JobRecord]:
+        def find() -> list[JobRecord]:
+            live = [self._world.jobs[job_id] for job_id in self._world.live]
+            return [job for job in live if job.cluster is cluster and self._is_free(job.id, owner)]
+
+        return await self._life.ask(find)
+
+    def _is_free(self, job_id: str, owner: str, at: datetime | None = None) -> bool:
+        holder, until = self._world.leases.get(job_id, (owner, NOON))
+        return holder == owner or until <= (at or now())
 
     async def take_leases(
         self, job_ids: Collection[str], owner: str, *, now: datetime, until: datetime
     ) -> set[str]:
         def take() -> set[str]:
-            leases = self._world.leases
-            free = {
-                i
-                for i in job_ids
-                if i not in leases or leases[i][0] == owner or leases[i][1] <= now
-            }
-            leases.update(dict.fromkeys(free, (owner, until)))
+            free = {job_id for job_id in job_ids if self._is_free(job_id, owner, now)}
+            self._world.leases.update(dict.fromkeys(free, (owner, until)))
             return free
 
         return await self._life.ask(take)
