@@ -148,6 +148,7 @@ def strict(new_context: NewContext) -> Iterator[Page]:
 
 
 @pytest.mark.timeout(480)
+@pytest.mark.usefixtures("unanswered")
 def test_nothing_is_refused_and_no_secret_is_kept(hub: Hub, strict: Page):
     said: list[str] = []
     answers = []
