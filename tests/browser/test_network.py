@@ -13,6 +13,10 @@ from tests.harness.browser import LONG, expect_state, show_sidebar
 
 @pytest.mark.usefixtures("own_page", "unanswered")
 def test_sidebar_card_and_panel_outlive_the_network(open_notebook, lab, page, shot, tmp_path):
+    # After a while JupyterLab says above everything, too, that its server is away.
+    page.add_locator_handler(
+        page.locator(".jp-Dialog"), lambda dialog: dialog.locator(".jp-mod-accept").click()
+    )
     release = tmp_path / "release"
     notebook = open_notebook(
         browser.submit("network", mode="until", seconds=release), show("network-panel")
