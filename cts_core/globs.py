@@ -19,6 +19,11 @@ _WILDCARD = re.compile(r"[*?\[]")
 _CLASS = re.compile(r"\[(!?)([^\]]+)\]")
 
 
+def has_wildcard(pattern: str) -> bool:
+    """Return whether a pattern has a character that may stand for others."""
+    return _WILDCARD.search(pattern) is not None
+
+
 def literal_prefix(pattern: str) -> str:
     """Return the literal text that every matching path begins with."""
     wildcard = _WILDCARD.search(pattern)

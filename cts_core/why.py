@@ -375,7 +375,7 @@ def _longer_runtime(job: JobFacts, containers: int) -> tuple[str, Resubmission |
     return (
         (
             f"It asked for a runtime of {_format_runtime(job.runtime)}{before}: ask for more, such as "
-            f"{format_seconds(runtime.total_seconds())}."
+            f"{_format_runtime(runtime)}."
         ),
         Resubmission(runtime=runtime),
     )

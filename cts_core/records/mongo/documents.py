@@ -256,7 +256,6 @@ def _summary_fields(document: Document, image: JobImage) -> dict[str, Any]:
         for name, model in _DETAILS.items()
         if outcome[name]
     }
-    pairs = (pair.partition("=") for pair in ours.get("labels") or ())
     return {
         **outcome,
         "max_memory": _to_int(outcome["max_memory"]),
@@ -270,11 +269,15 @@ def _summary_fields(document: Document, image: JobImage) -> dict[str, Any]:
         "image": image,
         "input_file_count": document["input_file_count"],
         "admin_meta": _to_meta(document.get("admin_meta") or {}),
-        "labels": {key: value for key, _, value in pairs},
+        "labels": _to_labels(ours.get("labels") or ()),
         "parent_id": ours.get("parent_id"),
         "cleaned": bool(document.get("cleaned")),
         "wait": _to_wait(ours["wait"]) if ours.get("wait") else None,
     }
+
+
+def _to_labels(pairs: Iterable[str]) -> dict[str, str]:
+    return {key: value for key, _, value in (pair.partition("=") for pair in pairs)}
 
 
 def _to_wait(document: Document) -> JobWait:
@@ -322,7 +325,6 @@ def to_listed(raw: bytes) -> ListedJob:
     steps = document["transition_times"]
     cluster, job_input = _write_input(document["job_input"])
     wait = ours.get("wait")
-    pairs = (pair.partition("=") for pair in ours.get("labels") or ())
     return ListedJob(
         id=document["id"],
         user=document["user"],
@@ -337,7 +339,7 @@ def to_listed(raw: bytes) -> ListedJob:
             write_image(bson.encode(document["image"])),
             document,
             input_file_count=document["input_file_count"],
-            labels={key: value for key, _, value in pairs},
+            labels=_to_labels(ours.get("labels") or ()),
             warnings=ours.get("warnings"),
             max_anonymous_memory=ours.get("max_anonymous_memory"),
             parent_id=ours.get("parent_id"),

@@ -8,15 +8,15 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Self
+from typing import Self, TypeVar
 
 from cts_core.clock import utc_now
 from cts_core.errors import FolderTakenError
 from cts_core.model.preview import ListedJob
-from cts_core.model.record import Idempotency, JobRecord, JobSummary, JobWait, Transition
+from cts_core.model.record import Idempotency, JobRecord, JobSummary, JobWait
 from cts_core.model.site import SiteName
 from cts_core.records.errors import no_such_job
 from cts_core.records.sqlite import containers, events, rows
@@ -25,6 +25,8 @@ from cts_core.records.sqlite.rows import StoredOutcome
 from cts_core.records.sqlite.schema import LIVE, UNCLEANED
 from cts_core.records.store import KeyHolder
 from cts_core.states import TERMINAL, JobState
+
+_T = TypeVar("_T")
 
 JOB = """
 SELECT id, user, state, created, updated, cleaned, parent_id,
@@ -122,23 +124,24 @@ def _row(db: sqlite3.Connection, job_id: str) -> sqlite3.Row:
     return require_job(db.execute(f"{JOB} WHERE id = ?", (job_id,)).fetchone(), job_id)
 
 
-def _transitions(db: sqlite3.Connection, job_ids: list[str]) -> dict[str, list[Transition]]:
-    transitions: dict[str, list[Transition]] = defaultdict(list)
+def _transitions(
+    db: sqlite3.Connection, job_ids: list[str], read: Callable[[sqlite3.Row], _T]
+) -> dict[str, list[_T]]:
+    transitions: dict[str, list[_T]] = defaultdict(list)
     for row in db.execute(TRANSITIONS, (json.dumps(job_ids),)):
-        transitions[row["job_id"]].append(rows.to_transition(row))
+        transitions[row["job_id"]].append(read(row))
     return transitions
 
 
 def summaries(db: sqlite3.Connection, job_rows: list[sqlite3.Row]) -> list[JobSummary]:
     """Return the summaries of the jobs in these rows of the statement ``JOB``."""
-    return rows.to_summaries(job_rows, _transitions(db, [row["id"] for row in job_rows]))
+    ids = [row["id"] for row in job_rows]
+    return rows.to_summaries(job_rows, _transitions(db, ids, rows.to_transition))
 
 
 def listed(db: sqlite3.Connection, job_rows: list[sqlite3.Row]) -> list[ListedJob]:
     """Return the jobs in these rows of the statement ``JOB`` for a listing."""
-    steps: dict[str, list[sqlite3.Row]] = defaultdict(list)
-    for row in db.execute(TRANSITIONS, (json.dumps([row["id"] for row in job_rows]),)):
-        steps[row["job_id"]].append(row)
+    steps = _transitions(db, [row["id"] for row in job_rows], rows.to_step)
     return [rows.to_listed(row, steps[row["id"]]) for row in job_rows]
 
 
@@ -147,13 +150,13 @@ def get(db: sqlite3.Connection, job_id: str) -> JobRecord:
     row = _row(db, job_id)
     (files,) = db.execute("SELECT files FROM job_inputs WHERE job_id = ?", (job_id,)).fetchone()
     outputs = db.execute("SELECT files FROM job_outputs WHERE job_id = ?", (job_id,)).fetchone()
-    transitions = _transitions(db, [job_id])[job_id]
+    transitions = _transitions(db, [job_id], rows.to_transition)[job_id]
     return rows.to_record(row, transitions, files, outputs["files"] if outputs else None)
 
 
 def summary(db: sqlite3.Connection, job_id: str) -> JobSummary:
     """Return a job without its input files and outputs. Raises NoSuchJobError."""
-    return rows.to_summaries([_row(db, job_id)], _transitions(db, [job_id]))[0]
+    return summaries(db, [_row(db, job_id)])[0]
 
 
 def resubmissions(

@@ -178,8 +178,8 @@ def _write_input(text: str) -> tuple[SiteName, bytes]:
     return job_input.cluster, to_json(job_input, exclude_none=True)
 
 
-def to_listed(row: sqlite3.Row, steps: Sequence[sqlite3.Row]) -> ListedJob:
-    """Return a job for a listing from its row, and those of its transitions."""
+def to_listed(row: sqlite3.Row, steps: Sequence[tuple[str, datetime]]) -> ListedJob:
+    """Return a job for a listing from its row and its transitions, see ``to_step``."""
     cluster, job_input = _write_input(row["job_input"])
     outcome = json.loads(row["outcome"])
     return ListedJob(
@@ -190,9 +190,7 @@ def to_listed(row: sqlite3.Row, steps: Sequence[sqlite3.Row]) -> ListedJob:
         updated=to_time(row["updated"]),
         admin_meta=json.loads(row["admin_meta"]),
         wait=row["wait"] and JobWait.model_validate_json(row["wait"]),
-        steps=write_steps(
-            [(step["state"], _NAIVE_EPOCH + step["time"] * _MICROSECOND) for step in steps]
-        ),
+        steps=write_steps(steps),
         details=write_details(
             job_input,
             _write_image(row["image"]),
@@ -215,6 +213,11 @@ def to_record(
     job_input = with_input_files(preview, read_input_files(input_files))
     fields["outputs"] = read_outputs(outputs)
     return construct(JobRecord, job_input=job_input, **fields)
+
+
+def to_step(row: sqlite3.Row) -> tuple[str, datetime]:
+    """Return the state of a transition, and its time in UTC without a zone."""
+    return row["state"], _NAIVE_EPOCH + row["time"] * _MICROSECOND
 
 
 def to_transition(row: sqlite3.Row) -> Transition:

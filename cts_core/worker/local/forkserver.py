@@ -132,20 +132,21 @@ def _become_worker(
 
 def _run(folder: str, wakeup_fd: int, keys: S3Keys | None) -> bool:
     """Run one container; return whether nothing of it is left in this process."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-    log = os.open(ContainerFolder(folder).file(WORKER_LOG), flags, 0o600)
-    for standard in (1, 2):
-        os.dup2(log, standard)
-    os.close(log)
+    _write_to(ContainerFolder(folder).file(WORKER_LOG))
     os.set_inheritable(wakeup_fd, False)  # noqa: FBT003 - neither takes a keyword
     os.set_blocking(wakeup_fd, False)
     is_clean = main(folder, wakeup_fd, keys)
     # An open file of a job would keep its folder from being removed from NFS while this process waits.
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for standard in (1, 2):
-        os.dup2(nowhere, standard)
-    os.close(nowhere)
+    _write_to(os.devnull)
     return is_clean
+
+
+def _write_to(path: str) -> None:
+    """Append the standard output and error of this process to a file."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    for standard in (1, 2):
+        os.dup2(fd, standard)
+    os.close(fd)
 
 
 def _await_request(requests: socket.socket) -> tuple[str, int] | None:

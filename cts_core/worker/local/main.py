@@ -61,8 +61,8 @@ def main(path: str, wakeup_fd: int | None = None, keys: S3Keys | None = None) ->
     for ignored in (signal.SIGHUP, signal.SIGINT):
         # Unlike a signal that is ignored, one with a handler has its default effect on a program that is executed.
         signal.signal(ignored, lambda *_: None)
-    folder, server = ContainerFolder(path), _ServerListener(ContainerFolder(path), wakeup_fd)
-    lock = folder.hold_lock()
+    folder = ContainerFolder(path)
+    server, lock = _ServerListener(folder, wakeup_fd), folder.hold_lock()
     if lock is None:
         server.close()
         return True

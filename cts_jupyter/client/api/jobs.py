@@ -76,7 +76,7 @@ class JobEndpoints(LogEndpoints):
         """
         body = _changes(
             failed=failed,
-            containers=None if containers is None else sorted(containers),
+            containers=containers,
             memory=memory,
             runtime=runtime,
             output_dir=output_dir,
@@ -99,7 +99,7 @@ class JobEndpoints(LogEndpoints):
         """Return the job that :meth:`resubmit` would submit, as it would run, without submitting it."""
         body = _changes(
             failed=failed,
-            containers=None if containers is None else sorted(containers),
+            containers=containers,
             memory=memory,
             runtime=runtime,
             output_dir=output_dir,
@@ -254,7 +254,10 @@ class JobEndpoints(LogEndpoints):
         return EventStream(self._transport, f"jobs/{quote_path(job_id)}/events", after=after)
 
 
-def _changes(*, runtime: timedelta | None, **others: object) -> dict[str, Any]:
+def _changes(
+    *, containers: Collection[int] | None, runtime: timedelta | None, **others: object
+) -> dict[str, Any]:
     """Return the body of a resubmission."""
+    numbers = None if containers is None else sorted(containers)
     iso = None if runtime is None else formatting.format_iso_duration(runtime)
-    return drop_none(runtime=iso, **others)
+    return drop_none(containers=numbers, runtime=iso, **others)

@@ -9,7 +9,6 @@ from functools import lru_cache
 from cts_core import globs
 
 _CHOICE = re.compile(r"\{([^{},]*(?:,[^{},]*)+)\}")
-_WILDCARDS = frozenset("*?[")
 _MAX_ALTERNATIVES = 64
 
 
@@ -36,7 +35,7 @@ def alternatives(pattern: str) -> tuple[str, ...]:
 
 def is_pattern(word: str) -> bool:
     """Return whether a word may stand for others than itself."""
-    return not _WILDCARDS.isdisjoint(word) or _CHOICE.search(word) is not None
+    return globs.has_wildcard(word) or _CHOICE.search(word) is not None
 
 
 def matches(path: str, pattern: str) -> bool:

@@ -1,6 +1,7 @@
 import { type ReactNode, useDeferredValue, useEffect, useMemo, useState } from "react";
 
 import type { Container, Containers } from "../api/types";
+import { nameOf } from "../rules/paths";
 import { formatSeconds, secondsOf, sortContainers } from "../rules/strip";
 import type { Translator } from "../rules/translator";
 import { MOODS, type Mood, formatCount, formatSize, moodOf, nameMood, number } from "../rules/words";
@@ -120,7 +121,7 @@ export function ContainerTable({
         const names = inputs.names.get(each) ?? [];
         const name = found?.get(each) ?? names[0];
         if (name === undefined) return "";
-        const shown = baseName(name);
+        const shown = nameOf(name);
         return (
           <span title={name}>
             {names.length > 1 ? tr.__("%1 and %2 more", shown, number(names.length - 1)) : shown}
@@ -236,10 +237,6 @@ function findInputs(names: Inputs["names"], wanted: string): Map<number, string>
 function formatFound(count: number, isOfAll: boolean, tr: Translator): string {
   const containers = formatCount(count, "container", tr);
   return isOfAll ? containers : tr.__("%1 so far", containers);
-}
-
-function baseName(path: string): string {
-  return path.slice(path.lastIndexOf("/") + 1);
 }
 
 interface DetailProps extends Pick<Props, "service" | "path" | "showLog"> {
