@@ -59,6 +59,8 @@ async def template(store: RecordStore) -> str:
 
 
 def fill_sqlite(path: Path, template_id: str, count: int, users: int) -> None:
+    """Copy a job, a second apart, all before the original: a server tells its subscribers of what is of now or later."""
+    later = f"(i - {count + 1}) * 1000000"
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("PRAGMA synchronous = OFF")
         db.execute("PRAGMA cache_size = -2000000")
@@ -66,8 +68,8 @@ def fill_sqlite(path: Path, template_id: str, count: int, users: int) -> None:
         changed = {
             "id": "job_id(i)",
             "user": f"printf('user%04d', i % {users})",
-            "created": "created + i * 1000000",
-            "updated": "updated + i * 1000000",
+            "created": f"created + {later}",
+            "updated": f"updated + {later}",
         }
         names = [row[1] for row in db.execute("PRAGMA table_info(jobs)")]
         values = ", ".join(changed.get(name, name) for name in names)
@@ -78,7 +80,7 @@ def fill_sqlite(path: Path, template_id: str, count: int, users: int) -> None:
         )
         db.execute(
             f"{numbers} INSERT INTO transitions (job_id, state, time, trans_id, notif_sent, recorded_at) "
-            "SELECT job_id(i), state, time + i * 1000000, i || '-' || seq, 1, recorded_at + i * 1000000 "
+            f"SELECT job_id(i), state, time + {later}, i || '-' || seq, 1, recorded_at + {later} "
             "FROM numbers, transitions WHERE job_id = ? ORDER BY i, seq",
             (template_id,),
         )
@@ -91,7 +93,7 @@ def fill_mongo(db: Any, template_id: str, count: int, users: int) -> None:
         batch = []
         for number in range(first, min(first + BATCH, count + 1)):
             job = copy.deepcopy(document) | {"id": job_id(number), "user": user(number, users)}
-            later = timedelta(seconds=number)
+            later = timedelta(seconds=number - count - 1)
             job["_update_time"] += later
             for index, step in enumerate(job["transition_times"]):
                 step |= {"trans_id": f"{number}-{index}", "notif_sent": True}

@@ -79,7 +79,7 @@ FOLLOW = """async () => {
     const look = () => {
         for (const row of document.querySelectorAll(".cts-sidebar [role=option]")) {
             const id = row.id.slice(-36);
-            if (told[id] && /^Cancel/.test(row.querySelector(".cts-state").textContent)) seen(shown, id);
+            if (told[id] && /cancelled$/i.test(row.querySelector(".cts-state").textContent)) seen(shown, id);
         }
     };
     const changes = { subtree: true, childList: true, characterData: true };
