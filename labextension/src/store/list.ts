@@ -1,6 +1,6 @@
 // The user's jobs, or everybody's, as a list: found by the service, page by page, and kept by events.
 
-import type { JobPreview, Jobs } from "../api/types";
+import type { JobImage, JobPreview, Jobs } from "../api/types";
 import { ALL, type Filter, isKept, toQuery } from "../rules/filter";
 import { updatedAt } from "../rules/groups";
 import { moveJob } from "../rules/transitions";
@@ -75,6 +75,8 @@ export class JobList extends Observable<ListView> implements StreamListener {
   private readonly refreshing = new Later();
   private request = new AbortController();
   private isAppending = false;
+  /** A service repeats the description of an image for each of its jobs: they share one. */
+  private readonly images = new Map<string, JobImage>();
 
   constructor(
     private readonly service: IService,
@@ -198,6 +200,7 @@ export class JobList extends Observable<ListView> implements StreamListener {
   reload(): void {
     this.request.abort();
     this.request = new AbortController();
+    this.images.clear();
     const { signal } = this.request;
     this.set({ isLoading: true });
     this.ask({ limit: PAGE })
@@ -301,7 +304,14 @@ export class JobList extends Observable<ListView> implements StreamListener {
   private async ask(query: Query): Promise<Jobs> {
     const asked = { containers: true, ...toQuery(this.view.filter), ...query };
     const page = await this.service.get<Jobs>(this.view.isEverybodys ? "admin/jobs" : "jobs", asked);
-    return { ...page, jobs: page.jobs.map(shorten) };
+    return { ...page, jobs: page.jobs.map((job) => ({ ...shorten(job), image: this.share(job.image) })) };
+  }
+
+  private share(image: JobImage): JobImage {
+    const key = `${image.name}@${image.digest} ${image.registered_on}`;
+    const shared = this.images.get(key) ?? image;
+    this.images.set(key, shared);
+    return shared;
   }
 
   private turn(page: Jobs, jobs: readonly JobPreview[]): void {

@@ -82,6 +82,19 @@ it("loads one page after the other, each job once", async () => {
   expect(list.view.hasMore).toBe(false);
 });
 
+it("keeps one description of an image for all of its jobs, also of later pages", async () => {
+  const { image } = preview({});
+  const jobs = ["b", "a"].map((id) => preview({ id, image: { ...image } }));
+  service.answers.set("jobs", { jobs, next: "c1" });
+  await start();
+  const other = preview({ id: "other", image: { ...image, digest: "sha256:other" } });
+  service.answers.set("jobs", { jobs: [preview({ id: "c", image: { ...image } }), other] });
+  await list.more();
+  expect(ids()).toEqual(["b", "a", "c", "other"]);
+  expect(new Set(list.view.jobs.map((job) => job.image)).size).toBe(2);
+  expect(list.view.jobs.at(-1)?.image.digest).toBe("sha256:other");
+});
+
 it("keeps what it has when the service is away", async () => {
   await start();
   service.answers.set("jobs", new ServiceError(503, "Away"));
