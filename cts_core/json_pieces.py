@@ -18,14 +18,9 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 @dataclass(frozen=True)
 class Written(Generic[_Model]):
-    """A model whose JSON was written without making it."""
+    """The JSON of a model, written without making it."""
 
-    model: type[_Model]
     body: bytes
-
-    def read(self) -> _Model:
-        """Return the model."""
-        return self.model.model_validate_json(self.body)
 
 
 def pieces_of_json(value: object, *, nulls: bool) -> Iterator[bytes]:

@@ -113,7 +113,7 @@ def list_view(
         searched_until=page.searched_until,
     )
     before, brackets, after = to_json(rest, exclude_none=True).partition(b"[]")
-    return Written(Jobs, before + brackets[:1] + b",".join(previews) + brackets[1:] + after)
+    return Written(before + brackets[:1] + b",".join(previews) + brackets[1:] + after)
 
 
 async def make_list_view(

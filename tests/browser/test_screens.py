@@ -492,14 +492,14 @@ STATES = (
     ),
     State(
         be_signed_out,
-        "Your Jupyter session has ended. Sign in again",
+        "You are signed out of Jupyter. Sign in again",
         "You are signed out of Jupyter. Sign in again",
         "You are signed out of Jupyter: sign in again in another tab.",
     ),
     State(
         be_absent,
         "This Jupyter server has no CTS.",
-        "The service does not know this job.",
+        "This Jupyter server has no CTS.",
         "This Jupyter server has no CTS",
     ),
     State(be_empty, "No jobs yet. New job opens a form"),

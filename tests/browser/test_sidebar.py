@@ -194,7 +194,7 @@ def test_offline_and_signed_out_it_says_so_and_keeps_its_rows(lab, sidebar, page
     # As after the end of the session.
     page.route("**/cts/**", lambda route: route.fulfill(status=401, json={"message": "Log in"}))
     lab.start()
-    ended = "Your Jupyter session has ended"
+    ended = "You are signed out of Jupyter"
     expect(shown.locator(".cts-banner")).to_contain_text(ended, timeout=LONG)
     expect(rows(shown).first).to_be_visible()
     shot("sidebar-signed-out", shown)

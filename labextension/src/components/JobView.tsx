@@ -1,10 +1,8 @@
 import type { ReactNode } from "react";
 
-import type { ServiceError } from "../service/errors";
-import { sentence } from "../rules/words";
 import type { JobStore } from "../store/jobs";
 import { JobCard } from "./JobCard";
-import { SignIn } from "./SignIn";
+import { WhyMissing } from "./WhyMissing";
 import { useJob, useTranslator } from "./context";
 
 interface Props {
@@ -24,22 +22,16 @@ export function JobView({ store, id, service, open, newJob }: Props): ReactNode 
       <JobCard key={id} store={store} id={id} service={service} size="wide" open={open} newJob={newJob} />
       {!job && (
         <p className="cts-empty" role="status">
-          {error ? <WhyMissing error={error} /> : tr.__("Loading …")}
+          {error ? (
+            <WhyMissing
+              error={error}
+              unknown={tr.__("The service does not know this job. It may be on another service.")}
+            />
+          ) : (
+            tr.__("Loading …")
+          )}
         </p>
       )}
     </div>
   );
-}
-
-function WhyMissing({ error }: { error: ServiceError }): ReactNode {
-  const tr = useTranslator();
-  if (error.isSignedOut) {
-    return (
-      <>
-        {tr.__("You are signed out of Jupyter.")} <SignIn />
-      </>
-    );
-  }
-  if (error.isUnknown) return tr.__("The service does not know this job. It may be on another service.");
-  return sentence(error.message);
 }

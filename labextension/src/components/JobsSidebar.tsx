@@ -5,7 +5,6 @@ import { ALL, countFilters } from "../rules/filter";
 import { GROUPINGS, type Grouping, nameGrouping } from "../rules/groups";
 import type { Translator } from "../rules/translator";
 import { type Mood, formatTime, hasEnded, moodOf, number, sentence, shortId } from "../rules/words";
-import type { ServiceError } from "../service/errors";
 import { asServiceError } from "../service/errors";
 import type { JobStore } from "../store/jobs";
 import type { JobList, ListView } from "../store/list";
@@ -13,9 +12,9 @@ import { Reasons } from "../store/reasons";
 import { FilterMenu } from "./FilterMenu";
 import { JobCard } from "./JobCard";
 import { JobListBox } from "./JobListBox";
-import { SignIn } from "./SignIn";
 import { SiteLoads } from "./SiteLoads";
 import { StreamLine, formatStatus } from "./StreamLine";
+import { SignedOut, WhyMissing } from "./WhyMissing";
 import { copyText } from "./clipboard";
 import { useKnows, useList, useTranslator } from "./context";
 import { onKeys } from "./keys";
@@ -307,23 +306,6 @@ function useAdmin(store: JobStore): string | null {
     };
   }, [store]);
   return admin;
-}
-
-/** Why there is no list. */
-function WhyMissing({ error }: { error: ServiceError }): ReactNode {
-  const tr = useTranslator();
-  if (error.isSignedOut) return <SignedOut />;
-  if (error.status === 404) return tr.__("This Jupyter server has no CTS.");
-  return sentence(error.message);
-}
-
-function SignedOut(): ReactNode {
-  const tr = useTranslator();
-  return (
-    <>
-      {tr.__("Your Jupyter session has ended.")} <SignIn />
-    </>
-  );
 }
 
 function Loading(): ReactNode {

@@ -1,6 +1,7 @@
 import { type ReactNode, useEffect, useState } from "react";
 
 import { decode, unpack } from "../rules/bytes";
+import { nameOf } from "../rules/paths";
 import {
   MAX_COLUMNS,
   MAX_IMAGE_BYTES,
@@ -59,7 +60,7 @@ export function Preview({ service, path, kind, close }: Props): ReactNode {
       request.abort();
     };
   }, [service, path, isImage, isPacked]);
-  const name = path.slice(path.lastIndexOf("/") + 1);
+  const name = nameOf(path);
   return (
     // Its button and the parts that scroll have the focus; their Escape is heard here.
     // eslint-disable-next-line jsx-a11y/no-noninteractive-element-interactions

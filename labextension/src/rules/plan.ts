@@ -1,6 +1,7 @@
 // Plans the containers of a job: files, arguments, environment and manifest. As cts_core/plan.py, to the same vectors.
 
 import type { JobInput, Parameter, ParameterWithFlag, Parameters, S3FileWithDataID } from "../api/types";
+import { nameOf } from "./paths";
 
 /** What one container gets; paths are those inside of it. */
 export interface ContainerPlan {
@@ -58,7 +59,7 @@ export function planJob(job: PlanInput, entrypoint: readonly string[]): Containe
 /** The path of an input in its container: without the longest root above it, else its name alone. */
 export function placeFile(path: string, roots: readonly string[]): string {
   const above = roots.filter((root) => root === "" || path.startsWith(`${root}/`));
-  if (above.length === 0) return baseName(path);
+  if (above.length === 0) return nameOf(path);
   const longest = above.reduce((a, b) => (b.length > a.length ? b : a));
   return longest ? path.slice(longest.length + 1) : path;
 }
@@ -186,8 +187,4 @@ function join(folder: string, path: string): string {
 
 function parent(path: string): string {
   return path.slice(0, Math.max(path.lastIndexOf("/"), 0));
-}
-
-function baseName(path: string): string {
-  return path.slice(path.lastIndexOf("/") + 1);
 }

@@ -1,5 +1,7 @@
 // What of a file can be looked at in the page, and how a table is read.
 
+import { nameOf } from "./paths";
+
 /** The bytes that are read for a text or a table, and those that an image may have. */
 export const PREVIEW_BYTES = 262_144;
 export const MAX_IMAGE_BYTES = 10_000_000;
@@ -28,7 +30,7 @@ const TEXTS = new Set(
 
 /** How a file of this name is shown; null for one that is not. An image is told by its name alone, and never drawn of SVG. */
 export function previewOf(path: string): PreviewKind | null {
-  const name = path.slice(path.lastIndexOf("/") + 1).toLowerCase();
+  const name = nameOf(path).toLowerCase();
   const isPacked = name.endsWith(".gz");
   const parts = (isPacked ? name.slice(0, -3) : name).split(".");
   const extension = parts.length > 1 ? (parts.at(-1) ?? "") : "";

@@ -59,8 +59,8 @@ export interface DraftView {
   readonly lacking: ServiceError | null;
   readonly check: Check;
   readonly sent: Sent;
-  /** The service could not be reached; it is asked again. */
-  readonly isOffline: boolean;
+  /** Why the service could not be reached, or failed; it is asked again. */
+  readonly away: ServiceError | null;
 }
 
 export interface SavedForm {
@@ -127,7 +127,7 @@ export class DraftStore extends Observable<DraftView> {
       lacking: null,
       check: UNCHECKED,
       sent: READY,
-      isOffline: false,
+      away: null,
     });
   }
 
@@ -296,7 +296,7 @@ export class DraftStore extends Observable<DraftView> {
         this.failed(error);
         return;
       }
-      this.set({ isLoading: false, isOffline: false });
+      this.set({ isLoading: false, away: null });
       this.later(0);
     } finally {
       this.isReading = false;
@@ -314,9 +314,10 @@ export class DraftStore extends Observable<DraftView> {
   }
 
   private failed(error: ServiceError): void {
-    this.set({ check: { ...this.view.check, phase: "failed", error }, isOffline: error.isOffline });
+    const away = error.isOffline ? error : null;
+    this.set({ check: { ...this.view.check, phase: "failed", error }, away });
     clearTimeout(this.retry);
-    if (!error.isOffline || !this.isWatched) return;
+    if (!away || !this.isWatched) return;
     this.retry = setTimeout(() => void (this.view.lacking ? this.load() : this.check()), RETRY_MS);
   }
 
@@ -338,7 +339,7 @@ export class DraftStore extends Observable<DraftView> {
       const check = await this.ask(submission);
       // It says nothing of a draft that was changed meanwhile.
       const phase = this.view.draft === draft ? check.phase : "waiting";
-      this.set({ check: { ...check, phase }, isOffline: false });
+      this.set({ check: { ...check, phase }, away: null });
     } catch (error) {
       this.failed(asServiceError(error));
     } finally {

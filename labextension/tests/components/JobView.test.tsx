@@ -84,7 +84,8 @@ it("shows an admin another user's job, without what is for its owner", async () 
 
 it.each([
   [new ServiceError(401, "Log in"), "You are signed out of Jupyter. Sign in again"],
-  [new ServiceError(404, "None"), "The service does not know this job. It may be on another service."],
+  [new ServiceError(404, "Not Found"), "This Jupyter server has no CTS."],
+  [new ServiceError(404, "None", 50000), "The service does not know this job. It may be on another service."],
   [new ServiceError(500, "The records cannot be read"), "The records cannot be read."],
 ])("says why there is no job: %s", async (error, text) => {
   const service = new ScriptedService();

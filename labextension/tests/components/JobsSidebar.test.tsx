@@ -146,7 +146,7 @@ it("says where the list ends though there are more jobs", async () => {
 it.each([
   [new ServiceError(404, "Not found"), "This Jupyter server has no CTS."],
   [new ServiceError(503, "CTS did not start: no disk"), "CTS did not start: no disk."],
-  [new ServiceError(401, "Log in"), "Your Jupyter session has ended. Sign in again"],
+  [new ServiceError(401, "Log in"), "You are signed out of Jupyter. Sign in again"],
 ])("says why there is no list: %s", async (error, text) => {
   service.answers.set("jobs", error);
   show();

@@ -144,11 +144,11 @@ it("says why a submission was refused, and lets it be changed", async () => {
 it("is offline while the service is away, and loses nothing", async () => {
   service.answers.set("images", new ServiceError(0, "Away"));
   const store = await open(GOOD);
-  expect(store.view.isOffline).toBe(true);
+  expect(store.view.away).toMatchObject({ status: 0 });
   store.change({ cpus: "2" });
   offer(service);
   await vi.advanceTimersByTimeAsync(RETRY_MS);
-  expect(store.view.isOffline).toBe(false);
+  expect(store.view.away).toBeNull();
   expect(store.view.draft.cpus).toBe("2");
   expect(store.view.catalogue.images).toHaveLength(1);
 });
@@ -298,7 +298,7 @@ it("goes on without a part of the catalogue, and reads it by the button that che
   service.answers.set("refdata", new ServiceError(500, "Broken"));
   const store = await open(GOOD);
   expect(store.view).toMatchObject({
-    isOffline: false,
+    away: null,
     lacking: { message: "Broken" },
     check: { phase: "done" },
     catalogue: { user: "ana" },

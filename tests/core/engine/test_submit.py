@@ -22,6 +22,7 @@ from cts_core.engine.sites import SiteDirectory
 from cts_core.engine.submit import Submissions
 from cts_core.identity.identity import Role, User
 from cts_core.model.image import ImageRegistration
+from cts_core.model.job import Jobs
 from cts_core.model.record import JobQuery
 from cts_core.model.site import SiteName
 from cts_core.object_paths import FolderPath
@@ -46,7 +47,12 @@ async def refused(
         await harness.engine.submissions.submit(harness.user, submitted)
     with pytest.raises(error, match=match):
         await harness.engine.submissions.check(harness.user, submitted)
-    assert (await harness.engine.jobs.list(harness.user, JobQuery())).read().jobs == []
+    assert (
+        Jobs.model_validate_json(
+            (await harness.engine.jobs.list(harness.user, JobQuery())).body
+        ).jobs
+        == []
+    )
 
 
 @pytest.mark.slow
@@ -367,7 +373,7 @@ async def test_site_that_is_away_refuses_jobs_unless_they_may_wait(tmp_path: Pat
             return
         job_id = await harness.submit(["a"], cluster="kbase")
         jobs, admin = harness.engine.jobs, harness.engine.admin
-        (listed,) = (await jobs.list(harness.user, JobQuery())).read().jobs
+        (listed,) = Jobs.model_validate_json((await jobs.list(harness.user, JobQuery())).body).jobs
         shown = (
             await jobs.get(harness.user, job_id),
             await jobs.status(harness.user, job_id),
@@ -514,7 +520,12 @@ async def test_check_returns_the_planned_job_and_stores_nothing(harness: EngineH
     result = await harness.engine.submissions.check(harness.user, submission(["a"]))
     assert any("data/out/ is not empty" in warning for warning in result.warnings)
     assert not any("declobber" in warning for warning in result.warnings)
-    assert (await harness.engine.jobs.list(harness.user, JobQuery())).read().jobs == []
+    assert (
+        Jobs.model_validate_json(
+            (await harness.engine.jobs.list(harness.user, JobQuery())).body
+        ).jobs
+        == []
+    )
 
 
 @pytest.mark.slow
@@ -552,9 +563,13 @@ async def test_labels_and_listings(harness: EngineHarness):
     for job_id in (first, second):
         await harness.wait_until_ended(job_id)
     listed = await harness.engine.jobs.list(harness.user, JobQuery(labels={"project": "c2"}))
-    assert [(job.id, job.labels) for job in listed.read().jobs] == [(first, {"project": "c2"})]
+    assert [(job.id, job.labels) for job in Jobs.model_validate_json(listed.body).jobs] == [
+        (first, {"project": "c2"})
+    ]
     assert (await harness.engine.jobs.get(harness.user, second)).labels is None
-    assert (await harness.engine.jobs.list(BOB, JobQuery())).read().jobs == []
+    assert (
+        Jobs.model_validate_json((await harness.engine.jobs.list(BOB, JobQuery())).body).jobs == []
+    )
 
 
 async def test_a_draft_is_told_all_its_problems(harness: EngineHarness):
@@ -583,7 +598,12 @@ async def test_a_draft_is_told_all_its_problems(harness: EngineHarness):
     assert {p.loc[0] for p in found.problems} == {"body"}
     assert (found.input_file_count, found.input_bytes) == (4, 2)
     assert [c.number for c in found.containers] == [0, 3]
-    assert (await harness.engine.jobs.list(harness.user, JobQuery())).read().jobs == []
+    assert (
+        Jobs.model_validate_json(
+            (await harness.engine.jobs.list(harness.user, JobQuery())).body
+        ).jobs
+        == []
+    )
 
 
 async def test_hints_say_what_to_do(harness: EngineHarness, tmp_path: Path):

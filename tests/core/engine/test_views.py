@@ -12,6 +12,7 @@ import pytest
 from cts_core.concurrency import SMALL
 from cts_core.engine import views
 from cts_core.engine.views import admin_view, job_view, list_view, make_list_view
+from cts_core.model.job import Jobs
 from cts_core.model.preview import JobPage
 from cts_core.model.record import JobQuery, JobRecord
 from tests.harness.factories import NOON, make_job_record
@@ -69,7 +70,11 @@ async def test_a_large_page_is_made_apart_from_the_event_loop(monkeypatch, jobs,
 
 
 def test_a_listing_says_how_far_its_search_looked():
-    assert list_view(JobPage([]), JobQuery()).read().to_json() == {"jobs": []}
-    listing = list_view(JobPage([], searched_until=NOON), JobQuery()).read().to_json()
+    assert Jobs.model_validate_json(list_view(JobPage([]), JobQuery()).body).to_json() == {
+        "jobs": []
+    }
+    listing = Jobs.model_validate_json(
+        list_view(JobPage([], searched_until=NOON), JobQuery()).body
+    ).to_json()
     assert listing == {"jobs": [], "is_cut": True, "searched_until": listing["searched_until"]}
     assert datetime.fromisoformat(listing["searched_until"]) == NOON

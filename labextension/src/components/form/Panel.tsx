@@ -92,7 +92,7 @@ function Submitted({ store, sent: { jobId, wasLost }, jobs, service, open }: Sub
 function Form({ store, stream }: { store: DraftStore; stream: EventStream }): ReactNode {
   const tr = useTranslator();
   const form = useRef<HTMLFormElement>(null);
-  const { draft, faults, catalogue, lacking, check, sent, isOffline } = useDraft(store);
+  const { draft, faults, catalogue, lacking, check, sent, away } = useDraft(store);
   // Fields that are not filled in are no mistakes before one submits.
   const [isTried, setTried] = useState(false);
   useEffect(() => {
@@ -119,7 +119,7 @@ function Form({ store, stream }: { store: DraftStore; stream: EventStream }): Re
     if (first) {
       go(first);
       if (faults.every(({ isFound }) => isFound)) store.checkNow();
-    } else if (!isOffline) void store.submit();
+    } else if (!away) void store.submit();
   };
   const onKeyDown = (event: KeyboardEvent): void => {
     if (event.key !== "Enter") return;
@@ -212,7 +212,7 @@ function Form({ store, stream }: { store: DraftStore; stream: EventStream }): Re
             <SubmitBar
               containers={toNumber(draft.containers)}
               sent={sent}
-              isOffline={isOffline}
+              away={away}
               again={() => void store.submit()}
               giveUp={() => {
                 store.giveUp();

@@ -328,6 +328,16 @@ describe("Submit", () => {
     expect(button("Submit 1 container").disabled).toBe(true);
   });
 
+  it("says that the service failed, and not that it is offline", async () => {
+    service.answers.set(CHECK, new ServiceError(500, "The disk is full"));
+    await show(GOOD);
+    expect(
+      await screen.findByText("The service failed: The disk is full. Nothing is lost. Trying again."),
+    ).toBeTruthy();
+    expect(screen.queryByText(/^Offline/)).toBeNull();
+    expect(button("Submit 1 container").disabled).toBe(true);
+  });
+
   it("looks whether the service is away as soon as the network is", async () => {
     await show(GOOD);
     await screen.findByText(/Ready to submit/);
