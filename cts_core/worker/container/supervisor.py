@@ -98,6 +98,8 @@ class Supervisor:
                 self._await_exit()
                 self._check(stop)
         wall = time.monotonic() - self._started
+        # What it wrote between our last look and its end may say why it ended. A pipe holds no more than one read takes.
+        self._forward_output(0)
         exit_ = self._container.describe_exit(self._code if self._code >= 0 else 128 - self._code)
         self.clean_up()
         cpu, memory = self._container.cpu_seconds, self._container.peak_memory

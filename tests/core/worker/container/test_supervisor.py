@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import sys
 
 import pytest
 
+from cts_core.worker.container_folder import PLAN
+from cts_core.worker.files import write_json
 from cts_core.worker.runtimes.processes import kill_tagged
 from tests.harness.worker import WorkerHarness, eventually, is_alive, suspend
 
@@ -30,6 +33,40 @@ os.wait()
 """
 TELL = "open(os.environ['REPORT'], 'w').write(str(os.getpid()))"
 AWAIT = "\nwhile not os.path.exists(os.environ['REPORT']) or not open(os.environ['REPORT']).read():\n    time.sleep(0.01)\n"
+
+
+LAST_WORDS = """
+import os, sys
+from cts_core.worker.container.logs import BoundedLog
+from cts_core.worker.container.supervisor import StopSignal, Supervisor
+from cts_core.worker.container_folder import PLAN, STREAMS, ContainerFolder
+from cts_core.worker.plan import WorkerPlan
+from cts_core.worker.runtimes.base import ContainerExit
+from cts_core.worker.runtimes.process_tree import ProcessTree
+
+folder = ContainerFolder(sys.argv[1])
+
+class Container(ProcessTree):
+    def describe_exit(self, code):
+        return ContainerExit(code, folder.last_line("stderr"))
+
+    def remove(self):
+        return self.signal(9)
+
+class Stop(StopSignal):
+    # It is called between a look for output and one for ended processes.
+    def clear(self):
+        open(folder.file("gate"), "w").close()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        super().clear()
+
+stop, container = Stop(), Container()
+process = container.run(["/bin/sh", "-c", sys.argv[2], "sh", folder.file("gate")], os.environ)
+logs = [BoundedLog(folder.file(f"{stream}.txt"), 1_000_000) for stream in STREAMS]
+plan = WorkerPlan.load(folder.file(PLAN))
+result = Supervisor(container, process, folder, plan, logs).wait(stop)
+print(result.exit_code, result.reason)
+"""
 
 
 def _reported_pid(harness: WorkerHarness) -> int:
@@ -290,6 +327,14 @@ def test_log_can_be_read_while_it_grows(harness: WorkerHarness) -> None:
 
 
 @linux_only
+def test_last_words_of_a_program_say_why_it_ended(harness: WorkerHarness) -> None:
+    write_json(str(harness.path(PLAN)), harness.plan.to_json())
+    program = 'until [ -e "$1" ]; do sleep 0.01; done; echo why >&2; exit 255'
+    command = [sys.executable, "-c", LAST_WORDS, harness.folder.path, program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "255 why\n"
+
+
 def test_tagged_processes_are_found_by_their_exact_tag(harness: WorkerHarness) -> None:
     harness.program('echo $$ > "$REPORT"; sleep 60')
     harness.start()
