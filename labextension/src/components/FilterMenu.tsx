@@ -1,7 +1,7 @@
 import { type ReactNode, type RefObject, useEffect, useId, useState } from "react";
 
 import type { JobPreview, Sites } from "../api/types";
-import { ALL, type Filter } from "../rules/filter";
+import { ALL, type Filter, toTyped } from "../rules/filter";
 import { MOODS, type Mood, nameMood } from "../rules/words";
 import { asServiceError } from "../service/errors";
 import type { IService } from "../service/port";
@@ -41,7 +41,9 @@ export function FilterMenu({
   // Of jobs that are not listed, the keys alone are known; everybody's are not.
   const keys = useLabelKeys(service);
   const labels = offer([
-    ...jobs.flatMap(({ labels: all }) => Object.entries(all ?? {}).map(([key, value]) => `${key}=${value}`)),
+    ...jobs.flatMap(({ labels: all }) =>
+      Object.entries(all ?? {}).map(([key, value]) => toTyped(key, value)),
+    ),
     ...(hasUsers ? [] : keys.map((key) => `${key}=`)),
   ]);
   const toggle = (mood: Mood): void => {

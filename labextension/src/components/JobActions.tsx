@@ -134,13 +134,7 @@ export function JobActions({ store, view, job, open, newJob }: Props): ReactNode
         <ErrorBoundary>
           <Suspense fallback={null}>
             {shown === "labels" ? (
-              <LabelsBox
-                service={store.service}
-                labels={job.labels ?? {}}
-                save={(changed) => store.setLabels(id, changed)}
-                title={labels}
-                close={close}
-              />
+              <LabelsBox store={store} id={id} title={labels} close={close} />
             ) : (
               <RequestBox
                 key={shown}

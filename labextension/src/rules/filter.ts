@@ -10,7 +10,7 @@ export interface Filter {
   /** Of these moods; none of them is chosen for jobs of all. */
   readonly moods: readonly Mood[];
   readonly image: string;
-  /** ``key=value``. */
+  /** ``key=value``, or ``key=""`` for an empty value. */
   readonly label: string;
   readonly site: string;
   /** In a list of everybody's jobs. */
@@ -35,28 +35,35 @@ export const ALL: Filter = {
 };
 
 const LABEL = /^[^=]+=./;
+/** Stands for an empty value: a label that ends with its equals sign is not typed to its end. */
+const EMPTY = '""';
+
+/** A label as it is typed into its filter. */
+export function toTyped(key: string, value: string): string {
+  return `${key}=${value || EMPTY}`;
+}
+
+/** The label that was typed, as the service takes it; undefined for one that is not typed to its end. */
+function labelOf(typed: string): string | undefined {
+  const label = typed.trim();
+  if (!LABEL.test(label)) return undefined;
+  return label.endsWith(`=${EMPTY}`) ? label.slice(0, -EMPTY.length) : label;
+}
 
 /** The number of filters besides the text. */
 export function countFilters({ moods, image, label, site, user, from, until, isNew }: Filter): number {
-  return [
-    moods.length > 0,
-    image.trim(),
-    LABEL.test(label.trim()),
-    site,
-    user.trim(),
-    from,
-    until,
-    isNew,
-  ].filter(Boolean).length;
+  return [moods.length > 0, image.trim(), labelOf(label), site, user.trim(), from, until, isNew].filter(
+    Boolean,
+  ).length;
 }
 
-/** The parameters of a request for the jobs; a label that is not typed to its end is not one yet. */
+/** The parameters of a request for the jobs. */
 export function toQuery({ text, moods, image, label, site, user, from, until, isNew }: Filter): Query {
   return {
     text: text.trim() || undefined,
     state: moods.flatMap(statesOf),
     image: image.trim() || undefined,
-    label: LABEL.test(label.trim()) ? label.trim() : undefined,
+    label: labelOf(label),
     cluster: site || undefined,
     user: user.trim() || undefined,
     after: startOf(from)?.toISOString(),

@@ -208,6 +208,13 @@ export class JobStore implements StreamListener {
     }
   }
 
+  /** The labels that a job has now. Rejects with ServiceError. */
+  async labels(id: string): Promise<Record<string, string>> {
+    const path = `jobs/${encodeURIComponent(id)}`;
+    const { labels } = await this.service.get<JobPreview>(path, { files: false });
+    return labels ?? {};
+  }
+
   /** Replaces the labels of a job. Rejects with ServiceError. */
   async setLabels(id: string, labels: Record<string, string>): Promise<void> {
     await this.service.put(`jobs/${encodeURIComponent(id)}/labels`, { labels });

@@ -91,7 +91,7 @@ it("changes the labels of a job, with the keys of all jobs offered", async () =>
   fireEvent.click(card.getByRole("button", { name: "More" }));
   fireEvent.click(card.getByRole("menuitem", { name: "Labels" }));
   const box = within(await card.findByRole("group", { name: "Labels" }));
-  fireEvent.click(box.getByRole("button", { name: "+ Label" }));
+  fireEvent.click(await box.findByRole("button", { name: "+ Label" }));
   const name = box.getByRole<HTMLInputElement>("combobox", { name: "Label 1: name" });
   expect(box.getByRole<HTMLButtonElement>("button", { name: "Save" }).disabled).toBe(true);
   await waitFor(() => {
@@ -112,6 +112,48 @@ it("changes the labels of a job, with the keys of all jobs offered", async () =>
   expect(element.querySelector("img")).toBeNull();
   const { violations } = await axe.run(element, { rules: { region: { enabled: false } } });
   expect(violations).toEqual([]);
+});
+
+it("loses no label that another page set meanwhile, and asks before it replaces one", async () => {
+  const card = within(await show());
+  const become = (labels: Record<string, string>): void => {
+    service.answers.set("jobs/a", { ...preview({ id: "a", state: "error" }), labels });
+  };
+  service.answers.set("PUT jobs/a/labels", undefined);
+  // Not those that the card was loaded with.
+  become({ study: "soil" });
+  fireEvent.click(card.getByRole("button", { name: "More" }));
+  fireEvent.click(card.getByRole("menuitem", { name: "Labels" }));
+  const box = within(await card.findByRole("group", { name: "Labels" }));
+  const value = await box.findByRole<HTMLInputElement>("textbox", { name: "Label 1: value" });
+  expect(value.value).toBe("soil");
+  fireEvent.change(value, { target: { value: "water" } });
+  become({ study: "soil", batch: "2" });
+  const save = (): void => {
+    fireEvent.click(box.getByRole("button", { name: "Save" }));
+  };
+  save();
+  expect(await box.findByText("Saved")).toBeTruthy();
+  expect(service.stored.at(-1)?.body).toEqual({ labels: { study: "water", batch: "2" } });
+  expect(box.getByRole<HTMLInputElement>("textbox", { name: "Label 2: value" }).value).toBe("2");
+  become({ study: "sea", batch: "2" });
+  fireEvent.change(box.getByRole("textbox", { name: "Label 1: value" }), { target: { value: "ice" } });
+  save();
+  expect(await box.findByText(/study was changed meanwhile, to “sea”/)).toBeTruthy();
+  expect(service.stored).toHaveLength(1);
+  save();
+  expect(await box.findByText("Saved")).toBeTruthy();
+  expect(service.stored.at(-1)?.body).toEqual({ labels: { study: "ice", batch: "2" } });
+});
+
+it("says why it does not know the labels", async () => {
+  const card = within(await show());
+  service.answers.set("jobs/a", new ServiceError(503, "Away"));
+  fireEvent.click(card.getByRole("button", { name: "More" }));
+  fireEvent.click(card.getByRole("menuitem", { name: "Labels" }));
+  const box = within(await card.findByRole("group", { name: "Labels" }));
+  expect(await box.findByText("Away")).toBeTruthy();
+  expect(box.queryByRole("button", { name: "Save" })).toBeNull();
 });
 
 it("is a menu by keys", async () => {

@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 
-import { ALL, countFilters, isKept, toQuery } from "../../src/rules/filter";
+import { ALL, countFilters, isKept, toQuery, toTyped } from "../../src/rules/filter";
 import { statesOf } from "../../src/rules/words";
 import { preview } from "../jobs";
 
@@ -27,6 +27,14 @@ it("sends no label before its value is typed", () => {
     const { label } = toQuery({ ...ALL, label: typed });
     expect(label).toBeUndefined();
   }
+});
+
+it("asks for a label with an empty value", () => {
+  expect(toTyped("checked", "x")).toBe("checked=x");
+  const filter = { ...ALL, label: toTyped("checked", "") };
+  expect(filter.label).toBe('checked=""');
+  expect(toQuery(filter)).toMatchObject({ label: "checked=" });
+  expect(countFilters(filter)).toBe(1);
 });
 
 it("asks for whole days of the browser's zone", () => {
