@@ -171,6 +171,20 @@ def find_lack(memory: int, runtime: timedelta, containers: Sequence[Ended]) -> L
     )
 
 
+def lack_warnings(lack: Lack, memory: int, runtime: timedelta) -> list[str]:
+    """Return warnings of a resubmission that asks for no more of what the containers before it had too little of."""
+    warnings = []
+    if lack.memory is not None and memory <= lack.memory:
+        warnings.append(_too_little_again("memory", format_size(lack.memory)))
+    if lack.runtime is not None and runtime <= lack.runtime:
+        warnings.append(_too_little_again("runtime", _format_runtime(lack.runtime)))
+    return warnings
+
+
+def _too_little_again(what: str, had: str) -> str:
+    return f"Containers failed for want of {what} with {had}, and these ask for no more: ask for more {what}"
+
+
 def group_failed(containers: Sequence[Container]) -> list[list[Container]]:
     """Return the failed containers by their reason, the largest group first."""
     groups: dict[object, list[Container]] = defaultdict(list)

@@ -12,6 +12,7 @@ from cts_core.engine.access import PathAccess, check_owner
 from cts_core.engine.idempotency import idempotency_of
 from cts_core.engine.lineage import find_lineage
 from cts_core.engine.submit import Accepted, Submissions
+from cts_core.engine.why import lack_of
 from cts_core.errors import (
     BucketNotFoundError,
     ChecksumMismatchError,
@@ -29,6 +30,7 @@ from cts_core.objects.store import ObjectStore
 from cts_core.plan import has_numbered_outputs, split_evenly
 from cts_core.records.store import RecordStore
 from cts_core.states import TERMINAL, JobState
+from cts_core.why import lack_warnings
 
 
 class Resubmissions:
@@ -103,7 +105,12 @@ class Resubmissions:
             submission = submission.model_copy(update={"output_dir": folder})
         with _naming_parent(job_id):
             checked = await self._submissions.check(user, submission)
-        return ResubmissionCheck.model_construct(**dict(checked), output_dir=submission.output_dir)
+        lack = await lack_of(self._store, parent, resubmission.containers)
+        lacking = lack_warnings(lack, submission.memory, submission.runtime)
+        return ResubmissionCheck.model_construct(
+            **dict(checked) | {"warnings": [*lacking, *checked.warnings]},
+            output_dir=submission.output_dir,
+        )
 
     async def _to_submission(
         self, user: User, parent: JobRecord, resubmission: Resubmission

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+from collections.abc import Collection
 
 from cts_core.concurrency import cancel_and_wait, run_in_pool
 from cts_core.engine.access import check_owner
@@ -13,7 +14,7 @@ from cts_core.engine.sites import SiteDirectory
 from cts_core.engine.views import container_views
 from cts_core.errors import CTSError, NoLogsError, NoSuchJobError
 from cts_core.identity.identity import User
-from cts_core.model.record import ContainerQuery, JobRecord
+from cts_core.model.record import ContainerQuery, JobRecord, JobSummary
 from cts_core.model.site import SiteLimits, SiteName
 from cts_core.model.why import Why
 from cts_core.records.store import RecordStore
@@ -34,6 +35,17 @@ from cts_core.why import (
 log = logging.getLogger(__name__)
 
 _FAILED = ContainerQuery(states=[JobState.ERROR], outputs=False)
+
+
+async def lack_of(
+    store: RecordStore, job: JobSummary, numbers: Collection[int] | None = None
+) -> Lack:
+    """Return what a job had too little of, by its failed containers, or by those of these numbers among them."""
+    containers = await store.containers(job.id, _FAILED)
+    chosen = [each for each in containers if numbers is None or each.sub_id in numbers]
+    return find_lack(job.job_input.memory, job.job_input.runtime, chosen)
+
+
 WHY_SECONDS = 5.0
 """The time that an answer waits for logs, and for the limits of the site; it comes without them after that."""
 
@@ -87,8 +99,7 @@ class Explanations:
         except NoSuchJobError:
             # An operator has removed it from the store by hand.
             return Lack()
-        containers = await self._store.containers(parent.id, _FAILED)
-        return find_lack(parent.job_input.memory, parent.job_input.runtime, containers)
+        return await lack_of(self._store, parent)
 
     async def _limits(self, cluster: SiteName) -> SiteLimits | None:
         try:

@@ -40,6 +40,19 @@ class Overrides:
     """None: an empty folder beside the first one."""
     refresh_inputs: bool = False
     """Take inputs as they are now; otherwise changed ones are refused."""
+    containers: Sequence[int] | None = None
+    """Of the containers that did not complete, those with these numbers alone."""
+
+    def on(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a submission as the REST API takes it, with the memory, runtime and output folder that these set."""
+        changed = dict(body)
+        if self.memory is not None:
+            changed["memory"] = self.memory
+        if self.runtime is not None:
+            changed["runtime"] = formatting.format_iso_duration(self.runtime)
+        if self.output_dir is not None:
+            changed["output_dir"] = self.output_dir
+        return changed
 
 
 def body_of(job: JobDetails) -> dict[str, Any]:
@@ -57,6 +70,7 @@ def resubmit(client: CTSClient, job_id: str, overrides: Overrides) -> tuple[str,
         job_id = client.resubmit(
             job_id,
             failed=overrides.only_failed,
+            containers=overrides.containers,
             memory=overrides.memory,
             runtime=overrides.runtime,
             output_dir=overrides.output_dir,
@@ -69,7 +83,7 @@ def resubmit(client: CTSClient, job_id: str, overrides: Overrides) -> tuple[str,
     else:
         return job_id, None
     try:
-        return client.submit(_resubmission(client, client.job(job_id), overrides)), _NO_LINEAGE
+        return client.submit(resubmission(client, client.job(job_id), overrides)), _NO_LINEAGE
     except CTSRequestError as e:
         if e.appcode != ErrorKind.CHECKSUM_MISMATCH.appcode or overrides.refresh_inputs:
             raise
@@ -84,11 +98,11 @@ def has_numbered_outputs(job: JobPreview) -> bool:
     return plan.has_numbered_outputs(Parameters.model_validate(job.job_input.params))
 
 
-def _resubmission(client: CTSClient, job: JobDetails, overrides: Overrides) -> dict[str, Any]:
+def resubmission(client: CTSClient, job: JobDetails, overrides: Overrides) -> dict[str, Any]:
     """Return the new submission. Inputs keep their checksums, so that changed ones are refused, unless they are refreshed."""
     body = job.job_input.model_dump(mode="json", exclude_none=True)
     if overrides.only_failed:
-        body |= _failed_part(job, find_containers(client, job.id))
+        body |= _failed_part(job, find_containers(client, job.id), overrides.containers)
         own = as_folder(body["output_dir"])
         if (
             overrides.output_dir
@@ -101,15 +115,14 @@ def _resubmission(client: CTSClient, job: JobDetails, overrides: Overrides) -> d
             )
     if overrides.refresh_inputs:
         body["input_files"] = [{**file, "crc64nvme": None} for file in body["input_files"]]
-    if overrides.memory is not None:
-        body["memory"] = overrides.memory
-    if overrides.runtime is not None:
-        body["runtime"] = formatting.format_iso_duration(overrides.runtime)
-    body["output_dir"] = overrides.output_dir or _fresh_folder(client, body["output_dir"])
-    return body
+    if overrides.output_dir is None:
+        body["output_dir"] = _fresh_folder(client, body["output_dir"])
+    return overrides.on(body)
 
 
-def _failed_part(job: JobDetails, containers: Sequence[Container] | None) -> Mapping[str, Any]:
+def _failed_part(
+    job: JobDetails, containers: Sequence[Container] | None, chosen: Sequence[int] | None
+) -> Mapping[str, Any]:
     if not formatting.has_ended(job.state):
         raise ResubmitError(
             f"Job {formatting.short_id(job.id)} has not ended, so that what failed of it is not known yet: wait "
@@ -125,6 +138,13 @@ def _failed_part(job: JobDetails, containers: Sequence[Container] | None) -> Map
             f"No container of job {formatting.short_id(job.id)} failed: resubmit all of it, or submit it with other "
             "arguments"
         )
+    if chosen is not None:
+        if wrong := sorted(set(chosen) - {container.number for container in failed}):
+            raise ResubmitError(
+                f"Container {wrong[0]} of job {formatting.short_id(job.id)} completed, or is no container of it: resubmit those "
+                "that did not complete"
+            )
+        failed = [container for container in failed if container.number in chosen]
     files = [file for container in failed for file in container.inputs]
     return {
         "input_files": [file.model_dump(mode="json", exclude_none=True) for file in files],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from cts_core import plan
@@ -14,6 +14,7 @@ from cts_core.object_paths import as_folder
 from cts_core.worker.units import format_size
 from cts_jupyter import formatting
 from cts_jupyter.client.models import CheckResult, PlannedContainer
+from cts_jupyter.notebook.output_folder import without_files
 
 _SHOWN_CONTAINERS = 3
 _SHOWN_FILES = 5
@@ -47,16 +48,17 @@ class CheckReport:
     def __init__(
         self,
         result: CheckResult,
-        output_dir: str,
+        submission: Mapping[str, Any],
         notes: Sequence[str] = (),
         *,
         rival: str | None = None,
     ) -> None:
-        """``notes`` say how the submission was understood, ``rival`` which job is in the way of its outputs."""
+        """``submission`` is what the REST API checked, ``notes`` say how it was understood, ``rival`` which job is in its way."""
         self.result = result
+        self._submission = submission
         self._rival = rival
         self.notes = list(notes)
-        self._output_dir = as_folder(output_dir)
+        self._output_dir = as_folder(submission["output_dir"])
 
     @property
     def containers(self) -> list[PlannedContainer]:
@@ -76,6 +78,7 @@ class CheckReport:
             "This job can be submitted.",
             *(f"Warning: {text}" for text in self.warnings),
             f"{files} ({format_size(result.input_bytes)}) in {containers}, outputs in {self._output_dir}",
+            *self._limits(),
             f"At most {result.cpu_hours:.3g} CPU hours",
             f"Image: {result.image.name}@{result.image.digest}",
         ]
@@ -94,6 +97,17 @@ class CheckReport:
             lines += ["", f"and {formatting.plural(hidden, 'container')} more, in .containers"]
         lines += ["", *(f"Note: {note}" for note in self.notes)] if self.notes else []
         return lines
+
+    def _limits(self) -> Iterator[str]:
+        try:
+            asked = without_files(self._submission)
+        except ValueError:
+            # A newer service took what this version does not know.
+            return
+        yield (
+            f"Each container has {formatting.plural(asked.cpus, 'cpu')}, {format_size(asked.memory)} of memory and "
+            f"{formatting.format_duration(asked.runtime)} of time"
+        )
 
     def __repr__(self) -> str:
         return formatting.printable("\n".join(self._lines()))

@@ -68,7 +68,7 @@ def check(**fields: Any) -> CheckReport:  # noqa: ANN401 - JSON, which the servi
     fields = with_object_paths(fields)
     result = client.check(fields)
     folder = fields["output_dir"]
-    return CheckReport(result, folder, rival=find_rival(client, folder, fields))
+    return CheckReport(result, fields, rival=find_rival(client, folder, fields))
 
 
 def job(reference: str = LATEST) -> Job:

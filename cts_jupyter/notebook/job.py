@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self
@@ -35,7 +35,12 @@ from cts_jupyter.notebook.card.display import CardDisplay
 from cts_jupyter.notebook.check_report import CheckReport, overwriting_warning
 from cts_jupyter.notebook.columns import Verdict, container_table, input_table, output_table
 from cts_jupyter.notebook.last_submission import note_accepted, submitting
-from cts_jupyter.notebook.output_folder import check_output_folder, find_rival
+from cts_jupyter.notebook.output_folder import (
+    check_output_folder,
+    check_repeated,
+    find_repeated,
+    find_rival,
+)
 from cts_jupyter.notebook.session import Session
 from cts_jupyter.notebook.table import Table
 from cts_jupyter.notebook.typed_paths import object_path
@@ -234,6 +239,7 @@ class Job:
         self,
         *,
         only_failed: bool = False,
+        containers: Sequence[int] | None = None,
         memory: str | int | None = None,
         runtime: timedelta | None = None,
         output_dir: str | None = None,
@@ -244,14 +250,15 @@ class Job:
 
         Args:
             only_failed: Only the inputs of containers that did not complete.
+            containers: Of these, only those with these numbers.
             memory: Bytes, or text such as ``"40GB"``, instead of the first job's.
             runtime: Instead of the first job's.
             output_dir: Instead of an empty folder beside the first one.
             refresh_inputs: Take inputs as they are now; otherwise those that have changed are refused.
-            overwrite: Although ``output_dir`` is not empty, or a live job stores outputs there.
+            overwrite: Although ``output_dir`` is not empty, a live job stores outputs there, or the same was resubmitted.
 
         Raises:
-            OutputFolderError: ``output_dir`` is not empty, or a live job stores outputs there.
+            OutputFolderError: ``output_dir`` is not empty, a live job stores outputs there, or the same was resubmitted.
             ResubmitError: Nothing of it failed, or the service cannot say what did.
             CTSClientError: The service refused, or cannot be reached.
 
@@ -260,9 +267,11 @@ class Job:
         """
         if output_dir is not None:
             output_dir = object_path(output_dir)
-        overrides = Overrides(only_failed, memory, runtime, output_dir, refresh_inputs)
+        overrides = Overrides(only_failed, memory, runtime, output_dir, refresh_inputs, containers)
         if output_dir is not None and not overwrite:
             check_output_folder(self._session.client, output_dir)
+        if not overwrite:
+            check_repeated(self._session.client, self.id, overrides)
         job_id, note = resubmit(self._session.client, self.id, overrides)
         job = Job.accepted(self._session, job_id)
         job.try_to_follow()
@@ -276,6 +285,7 @@ class Job:
         self,
         *,
         only_failed: bool = False,
+        containers: Sequence[int] | None = None,
         memory: str | int | None = None,
         runtime: timedelta | None = None,
         output_dir: str | None = None,
@@ -292,15 +302,22 @@ class Job:
         result = client.check_resubmission(
             self.id,
             failed=only_failed,
+            containers=containers,
             memory=memory,
             runtime=runtime,
             output_dir=output_dir,
             refresh_inputs=refresh_inputs,
         )
-        # Nobody writes to a fresh folder.
-        looks = output_dir is not None and not overwrite
-        rival = find_rival(client, result.output_dir) if looks else None
-        return CheckReport(result, result.output_dir, rival=rival)
+        overrides = Overrides(only_failed, memory, runtime, output_dir, refresh_inputs, containers)
+        rival = None
+        if not overwrite:
+            # Nobody writes to a fresh folder.
+            rival = find_rival(client, output_dir) if output_dir is not None else None
+            rival = rival or find_repeated(client, self.id, overrides)
+        body = self.summary.job_input.model_dump(mode="json", exclude_none=True)
+        return CheckReport(
+            result, {**overrides.on(body), "output_dir": result.output_dir}, rival=rival
+        )
 
     def overwriting_warning(self) -> str | None:
         """Return a warning if containers may overwrite each other's outputs, else None."""

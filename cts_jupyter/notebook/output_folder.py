@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +13,7 @@ from cts_core.worker.units import format_seconds
 from cts_jupyter import formatting
 from cts_jupyter.client.client import CTSClient
 from cts_jupyter.client.models import JobPreview
-from cts_jupyter.client.resubmit import is_empty
+from cts_jupyter.client.resubmit import Overrides, ResubmitError, is_empty, resubmission
 from cts_jupyter.client.search import JobQuery, find_jobs
 
 _MAX_TEXT = 200
@@ -79,16 +80,53 @@ def find_rival(
     if not is_live and is_empty(client, folder) is not False:
         return None
     if body is not None and _is_same(client, job, body):
-        age = (datetime.now(UTC) - job.transition_times[0].time).total_seconds()
-        return (
-            f"You submitted the same {format_seconds(age)} ago, as job {_named(job)}, and its outputs are in {folder}: "
-            f"%cts status {formatting.short_id(job.id)} shows it. To run it once more, {way_out}"
-        )
+        return _say_repeated(job, folder, way_out)
     if not is_live:
         return None
     return (
         f"Your job {_named(job)} stores its outputs in {as_folder(job.job_input.output_dir)}, and those of the same name "
         f"would overwrite each other: {way_out}"
+    )
+
+
+def check_repeated(client: CTSClient, job_id: str, overrides: Overrides) -> None:
+    """Raise OutputFolderError for what :func:`find_repeated` finds."""
+    repeated = find_repeated(client, job_id, overrides)
+    if repeated is not None:
+        raise OutputFolderError(repeated)
+
+
+def find_repeated(client: CTSClient, job_id: str, overrides: Overrides) -> str | None:
+    """Return which job of the user's latest is what a resubmission would be: a resubmission of the same job, or that while it is live."""
+    latest = find_jobs(client, JobQuery(by_creation=True), limit=_MAX_JOBS).jobs
+    rivals = [job for job in latest if _may_repeat(client, job, job_id)]
+    if not rivals:
+        return None
+    parent = client.job(job_id)
+    for job in rivals:
+        folder = job.job_input.output_dir
+        same = overrides if overrides.output_dir else replace(overrides, output_dir=folder)
+        try:
+            body = resubmission(client, parent, same)
+        except ResubmitError:
+            # The service will refuse this one.
+            return None
+        if _is_same(client, job, body):
+            return _say_repeated(job, as_folder(folder), OVERWRITE)
+    return None
+
+
+def _may_repeat(client: CTSClient, job: JobPreview, job_id: str) -> bool:
+    if not formatting.has_ended(job.state):
+        return job_id in (job.id, job.parent_id)
+    return job.parent_id == job_id and is_empty(client, job.job_input.output_dir) is False
+
+
+def _say_repeated(job: JobPreview, folder: str, way_out: str) -> str:
+    age = (datetime.now(UTC) - job.transition_times[0].time).total_seconds()
+    return (
+        f"You submitted the same {format_seconds(age)} ago, as job {_named(job)}, and its outputs are in {folder}: "
+        f"%cts status {formatting.short_id(job.id)} shows it. To run it once more, {way_out}"
     )
 
 
@@ -114,7 +152,7 @@ def _is_same(client: CTSClient, job: JobPreview, body: Mapping[str, Any]) -> boo
     details = client.job(job.id)
     request = details.job_input.model_dump(mode="json", exclude_none=True)
     try:
-        if _without_files(body) != _without_files(request):
+        if without_files(body) != without_files(request):
             return False
     except ValueError:
         # The service will refuse this one.
@@ -125,6 +163,7 @@ def _is_same(client: CTSClient, job: JobPreview, body: Mapping[str, Any]) -> boo
     return files == [file.file for file in details.job_input.input_files]
 
 
-def _without_files(body: Mapping[str, Any]) -> JobInputPreview:
+def without_files(body: Mapping[str, Any]) -> JobInputPreview:
+    """Return a submission as the REST API takes it, without its files. Raises ValueError for one that it refuses."""
     names = JobInputPreview.model_fields
     return JobInputPreview.model_validate({k: v for k, v in body.items() if k in names})

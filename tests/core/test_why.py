@@ -19,6 +19,7 @@ from cts_core.why import (
     LogTail,
     explain,
     find_lack,
+    lack_warnings,
     logs_to_read,
     tail_text,
 )
@@ -273,3 +274,20 @@ def test_end_of_a_log():
     assert tail_text(b"half\nwhole\xff", is_whole=False) == "whole\ufffd"
     assert tail_text(b"one line", is_whole=False) == "one line"
     assert len(tail_text(b"x\n" * 50, is_whole=True).splitlines()) == 20
+
+
+@pytest.mark.parametrize(
+    ("memory", "hours", "words"),
+    [
+        (8_000_000_000, 1, ["memory with 8 GB", "runtime with 1 h"]),
+        (7_000_000_000, 2, ["memory with 8 GB"]),
+        (9_000_000_000, 1, ["runtime with 1 h"]),
+        (9_000_000_000, 2, []),
+    ],
+)
+def test_resubmission_that_asks_for_no_more_is_warned_of(memory: int, hours: int, words: list[str]):
+    lack = Lack(memory=8_000_000_000, runtime=timedelta(hours=1))
+    warnings = lack_warnings(lack, memory, timedelta(hours=hours))
+    assert len(warnings) == len(words)
+    assert all(word in warning for word, warning in zip(words, warnings, strict=True))
+    assert lack_warnings(Lack(), memory, timedelta(hours=hours)) == []

@@ -278,6 +278,14 @@ def key_value(text: str) -> tuple[str, str]:
     return key, value
 
 
+def container_numbers(text: str) -> list[int]:
+    """Parse numbers of containers, separated by commas."""
+    numbers = text.split(",")
+    if not all(number.isdecimal() for number in numbers):
+        raise argparse.ArgumentTypeError(f"{text!r} must be numbers of containers, such as 1,3")
+    return [int(number) for number in numbers]
+
+
 def positive(text: str) -> int:
     """Parse an integer that is at least 1."""
     if not text.isdecimal() or int(text) < 1:

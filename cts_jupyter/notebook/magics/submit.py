@@ -17,7 +17,12 @@ from cts_jupyter.notebook import patterns
 from cts_jupyter.notebook.check_report import CheckReport, submission_warnings
 from cts_jupyter.notebook.errors import MagicError
 from cts_jupyter.notebook.job import Job
-from cts_jupyter.notebook.magics.command import Command, CommandParser, duration
+from cts_jupyter.notebook.magics.command import (
+    Command,
+    CommandParser,
+    container_numbers,
+    duration,
+)
 from cts_jupyter.notebook.magics.context import Context
 from cts_jupyter.notebook.magics.inputs import collect_inputs, expand_named, pattern_words
 from cts_jupyter.notebook.magics.jobs import watch_jobs
@@ -34,6 +39,7 @@ from cts_jupyter.notebook.output_folder import (
     OVERWRITE,
     OVERWRITE_CELL,
     check_output_folder,
+    check_repeated,
     find_rival,
 )
 from cts_jupyter.notebook.typed_paths import object_path, with_object_paths
@@ -90,7 +96,7 @@ def _add_overwrite(parser: CommandParser) -> None:
     parser.add_argument(
         "--overwrite",
         action="store_true",
-        help="although the output folder is not empty, or a live job stores outputs there",
+        help="although the output folder is not empty, a live job stores outputs there, or the same was submitted",
     )
 
 
@@ -104,6 +110,12 @@ def _configure_resubmit(parser: CommandParser) -> None:
     parser.add_argument("job", metavar="JOB")
     parser.add_argument(
         "--failed", action="store_true", help="only the inputs of containers that did not complete"
+    )
+    parser.add_argument(
+        "--containers",
+        metavar="N,N",
+        type=container_numbers,
+        help="of those, only the ones with these numbers, such as 1,3",
     )
     parser.add_argument("--memory", metavar="M", help="per container, instead of what it was")
     parser.add_argument("--runtime", metavar="T", type=duration, help="the same for the runtime")
@@ -241,7 +253,7 @@ def _check(
     body = submission.body
     result = context.client.check(body)
     rival = None if options.overwrite else find_rival(context.client, body["output_dir"], body)
-    return CheckReport(result, body["output_dir"], submission.notes, rival=rival)
+    return CheckReport(result, body, submission.notes, rival=rival)
 
 
 def _run_check(context: Context, options: argparse.Namespace) -> CheckReport:
@@ -250,9 +262,12 @@ def _run_check(context: Context, options: argparse.Namespace) -> CheckReport:
 
 def _run_resubmit(context: Context, options: argparse.Namespace) -> Job | CheckReport:
     old = context.job(options.job)
+    if options.containers and not options.failed:
+        raise MagicError("--containers chooses among those that did not complete: add --failed")
     if options.check:
         return old.check_resubmission(
             only_failed=options.failed,
+            containers=options.containers,
             memory=options.memory,
             runtime=options.runtime,
             output_dir=options.output_dir,
@@ -268,7 +283,10 @@ def _run_resubmit(context: Context, options: argparse.Namespace) -> Job | CheckR
         runtime=options.runtime,
         output_dir=options.output_dir,
         refresh_inputs=options.refresh_inputs,
+        containers=options.containers,
     )
+    if not options.overwrite:
+        check_repeated(context.client, old.id, overrides)
     job_id, note = resubmit(context.client, old.id, overrides)
     if note is not None:
         context.add_note(note)

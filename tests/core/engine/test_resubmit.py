@@ -116,6 +116,27 @@ async def test_chosen_containers_are_resubmitted_of_those_that_failed(harness: E
 
 
 @pytest.mark.slow
+async def test_check_warns_of_no_more_of_what_was_too_little(harness: EngineHarness):
+    await harness.prepare(*"abcdefgh")
+    # The exit code of container 7 says that it was killed.
+    killed = {"environment": {"FAIL": {"type": "container_number", "container_num_prefix": "13"}}}
+    wanted = submission(list("abcdefgh"), num_containers=8, memory="60MB", params=killed)
+    job = await harness.wait_until_ended(
+        await harness.engine.submissions.submit(harness.user, wanted)
+    )
+    assert job.state == "error"
+
+    async def warnings(**changes) -> list[str]:
+        body = Resubmission(failed=True, **changes)
+        return (await harness.engine.resubmissions.check(harness.user, job.id, body)).warnings
+
+    assert any("memory with 60 MB" in warning for warning in await warnings())
+    assert any("memory with 60 MB" in warning for warning in await warnings(containers=[7]))
+    assert not any("memory with" in warning for warning in await warnings(memory="70MB"))
+    assert not any("memory with" in warning for warning in await warnings(containers=[0]))
+
+
+@pytest.mark.slow
 async def test_whole_job_is_resubmitted_with_changes(harness: EngineHarness):
     await harness.prepare("a", "b")
     first = await harness.submit(["a", "b"])

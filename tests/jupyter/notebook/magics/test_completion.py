@@ -16,7 +16,7 @@ from cts_jupyter.notebook.magics.magic import COMMANDS
 from cts_jupyter.notebook.session import JobReferenceError
 
 FREE = {
-    "TEXT", "K=V", "M", "T", "N", "P", "VAR", "CPUS", "A,B", "NAME", "MOD",
+    "TEXT", "K=V", "M", "T", "N", "P", "VAR", "CPUS", "A,B", "N,N", "NAME", "MOD",
 }  # fmt: skip
 """Values that a person makes up."""
 NAMED = {"JOB", "STATE", "CMD", "EXAMPLE"}

@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from cts_jupyter.client.transport import CTSConnectionError
 from cts_jupyter.notebook.check_report import CheckReport
 from cts_jupyter.notebook.job import Job
 from cts_jupyter.notebook.magics import submit as submit_magics
+from cts_jupyter.notebook.output_folder import OutputFolderError
 
 ASKED = "--memory 50MB --runtime 1m"
 
@@ -356,6 +358,7 @@ def test_resubmit_failed_containers_only(shell, submit, inputs, place):
     assert job.wait(60).state == "error"
     checked = shell("%cts resubmit - --failed --memory 60MB --runtime 2m --check")
     assert f"1 file (1 B) in 1 container, outputs in {place}out-2/" in repr(checked)
+    assert "Each container has 1 cpu, 60 MB of memory and 2 min of time" in repr(checked)
     assert [file.file for file in checked.containers[0].files] == [f"{inputs}b.txt"]
     again = job.check_resubmission(only_failed=True, output_dir=f"s3://{place}else/")
     assert f"outputs in {place}else/" in repr(again)
@@ -395,6 +398,49 @@ def test_resubmit_failed_containers_only(shell, submit, inputs, place):
 
 
 @pytest.mark.slow
+def test_resubmission_that_is_repeated_is_refused_unless_that_is_meant(shell, submit, place):
+    job = shell(submit("fail /output_files/o_<n>.txt", options="-n 3 --env NUMBER=<n>")).wait(60)
+    line = f"%cts resubmit {job.id} --failed --runtime 2m"
+    again = shell(line)
+    said = shell.refusal(line)
+    assert said.startswith("You submitted the same ")
+    assert f"as job {again.id[:8]} (" in said
+    assert f"{place}out-2/: %cts status" in said
+    again.wait(60)
+    # Its outputs are there.
+    assert f"as job {again.id[:8]} (done)" in shell.refusal(line)
+    assert "You submitted the same" in shell(f"{line} --check").warnings[0]
+    assert "You submitted" not in repr(shell(f"{line} --check --overwrite"))
+    with pytest.raises(OutputFolderError, match="You submitted the same"):
+        job.resubmit(only_failed=True, runtime=timedelta(minutes=2))
+    other = shell(f"%cts resubmit {job.id} --failed --runtime 3m").wait(60)
+    third = shell(f"{line} --overwrite").wait(60)
+    assert [other.details.parent_id, third.details.parent_id] == [job.id, job.id]
+
+
+@pytest.mark.slow
+def test_resubmission_of_a_live_job_as_it_is_is_refused(shell, submit):
+    live = shell(submit("wait /output_files/o"))
+    said = shell.refusal("%cts resubmit -")
+    assert f"as job {live.id[:8]} (" in said
+    live.cancel()
+    live.wait(60)
+
+
+@pytest.mark.slow
+def test_containers_are_chosen_of_those_that_failed(shell, submit, inputs):
+    job = shell(submit("fail /output_files/o <files>", options="-n 2"))
+    assert job.wait(60).state == "error"
+    checked = shell("%cts resubmit - --failed --containers 1 --check")
+    assert [file.file for file in checked.containers[0].files] == [
+        file.file for file in job.containers[1].inputs
+    ]
+    assert "add --failed" in shell.refusal("%cts resubmit - --containers 1")
+    assert "such as 1,3" in shell.refusal("%cts resubmit - --failed --containers one")
+    assert "Container 7" in shell.refusal("%cts resubmit - --failed --containers 0,7")
+
+
+@pytest.mark.slow
 def test_resubmit_with_a_changed_input(shell, submit, inputs, tmp_path):
     job = shell(submit("fail /output_files/o <files>", options="-n 2"))
     job.wait(60)
@@ -411,7 +457,7 @@ def test_resubmit_with_a_changed_input(shell, submit, inputs, tmp_path):
         shell(f"%cts files {inputs}a.txt")[0].crc64nvme,
     )
     with pytest.warns(UserWarning, match="All 2 containers store into one folder"):
-        job.resubmit(refresh_inputs=True).cancel()
+        job.resubmit(refresh_inputs=True, overwrite=True).cancel()
     ran.value.wait(60)
 
 
