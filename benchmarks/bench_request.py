@@ -110,7 +110,7 @@ def main() -> None:
         server.start()
         try:
             for what, path in PATHS.items():
-                url = f"http://127.0.0.1:{port}{path.format(job_id=of.job_id)}"
+                url = f"http://127.0.0.1:{port}{path.format(job_id=of.job_ids[0])}"
                 each, layers = measure(server.process.pid, url, of.token, Path(name))
                 parts = ", ".join(f"{layer} {us:.0f}" for layer, us in layers.items())
                 figures = {f"{layer.replace(' ', '_')}_us": us for layer, us in layers.items()}

@@ -15,7 +15,7 @@ import tempfile
 import urllib.error
 import urllib.request
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -179,17 +179,19 @@ def answers(baseline: Baseline) -> Iterator[tuple[str, Callable[..., Awaitable[b
 
 @dataclass(frozen=True)
 class Records:
-    """A database with a job, and an auth service with its owner."""
+    """A database with a job for each connection, and an auth service with their owner."""
 
     folder: Path
     mongo: MongoServer
     auth: KBaseAuth
-    job_id: str
+    job_ids: list[str]
     token: str
 
     def is_ready(self, port: int) -> Callable[[], bool]:
         """Return what says whether the server at this port answers."""
-        url = f"http://127.0.0.1:{port}{PATHS['the status of a job'].format(job_id=self.job_id)}"
+        url = (
+            f"http://127.0.0.1:{port}{PATHS['the status of a job'].format(job_id=self.job_ids[0])}"
+        )
         request = urllib.request.Request(url, headers={"Authorization": f"Bearer {self.token}"})
 
         def is_ready() -> bool:
@@ -202,7 +204,7 @@ class Records:
 
 @contextlib.contextmanager
 def record_store(folder: Path) -> Iterator[Records]:
-    """Yield a database with a job and images, and an auth service."""
+    """Yield a database with jobs and images, and an auth service."""
     mongo, auth = MongoServer(folder / "mongo"), KBaseAuth()
     try:
         mongo.start()
@@ -212,15 +214,16 @@ def record_store(folder: Path) -> Iterator[Records]:
         auth.stop()
 
 
-async def _insert(mongo: MongoServer, user: str) -> str:
+async def _insert(mongo: MongoServer, user: str) -> list[str]:
     store = MongoStore(mongo.settings(DATABASE))
     await store.open()
-    job = make_job_record(user=user)
-    await store.insert_job(job, containers=1)
+    jobs = [make_job_record(user=user) for _ in range(CONNECTIONS)]
+    for job in jobs:
+        await store.insert_job(job, containers=1)
     for number in range(IMAGES):
         await store.add_image(make_image(name=f"ghcr.io/bench/tool{number}"))
     await store.close()
-    return job.id
+    return [job.id for job in jobs]
 
 
 def service(of: Records) -> dict[str, str]:
@@ -260,12 +263,17 @@ def servers(of: Records) -> Iterator[dict[str, tuple[int, int]]]:
         yield started
 
 
-def used_us(url: str, token: str, pid: int) -> float:
-    """Return the microseconds of processor time that a server's process takes for a request."""
+def used_us(urls: Sequence[str], token: str, pid: int) -> float:
+    """Return the microseconds of processor time that a server's process takes for a request, with a connection for each URL."""
+
+    async def ask() -> int:
+        took = (load(url, token, connections=1, seconds=SECONDS) for url in urls)
+        return sum(map(len, await asyncio.gather(*took)))
+
     clock = cpu_clock(pid)
     start = clock()
-    took = asyncio.run(load(url, token, connections=CONNECTIONS, seconds=SECONDS))
-    return (clock() - start) / len(took) * 1e6
+    count = asyncio.run(ask())
+    return (clock() - start) / count * 1e6
 
 
 def main() -> None:
@@ -279,8 +287,9 @@ def main() -> None:
             for what, path in PATHS.items():
                 # By turns, so that other load of the machine affects all of them.
                 for kind, (port, pid) in started.items():
-                    url = f"http://127.0.0.1:{port}{path.format(job_id=of.job_id)}"
-                    found[what, kind].append(used_us(url, of.token, pid))
+                    root = f"http://127.0.0.1:{port}"
+                    urls = [root + path.format(job_id=job_id) for job_id in of.job_ids]
+                    found[what, kind].append(used_us(urls, of.token, pid))
     for what in PATHS:
         us = {kind: statistics.median(found[what, kind]) for kind in started}
         report(

@@ -1,14 +1,14 @@
-"""Helpers for asyncio: computations in threads, cancelling background tasks, an iterator of one piece."""
+"""Helpers for asyncio: computations in threads, cancelling background tasks, batches of reads, an iterator of one piece."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
 log = logging.getLogger(__name__)
 
@@ -18,8 +18,12 @@ THREADS = 2
 SMALL = 100
 """Things on which a computation takes less time than its way to a thread and back, and holds the event loop for about a millisecond."""
 
+MAX_BATCH = 20
+"""Reads that become one: parsing the records of so many jobs holds the event loop for about a millisecond."""
+
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+_K = TypeVar("_K", bound=Hashable)
 _pool = ThreadPoolExecutor(THREADS, thread_name_prefix="cts-compute")
 
 
@@ -83,6 +87,63 @@ async def concurrently() -> AsyncIterator[Starter]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class BatchedReads(Generic[_K, _T]):
+    """Reads values by their keys: the reads that wait while one is under way become one.
+
+    A read never joins one that has begun, so that each sees what was written before its call.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[Sequence[_K]], Awaitable[Sequence[_T | Exception]]],
+        *,
+        limit: int = MAX_BATCH,
+    ) -> None:
+        """``read`` returns, in the order of the keys, which are at most ``limit``, a value or the exception to raise."""
+        self._read = read
+        self._limit = limit
+        self._waiting: list[tuple[_K, asyncio.Future[_T]]] = []
+        self._reader: asyncio.Task[None] | None = None
+
+    async def get(self, key: _K) -> _T:
+        """Return the value of a key. Raises what its read raises."""
+        future: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
+        self._waiting.append((key, future))
+        if self._reader is None:
+            self._reader = asyncio.create_task(self._read_all())
+        return await future
+
+    async def _read_all(self) -> None:
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting[: self._limit], self._waiting[self._limit :]
+                await self._read_batch([each for each in batch if not each[1].done()])
+        finally:
+            self._reader = None
+            for _, future in self._waiting:
+                future.cancel()
+            self._waiting = []
+
+    async def _read_batch(self, batch: Sequence[tuple[_K, asyncio.Future[_T]]]) -> None:
+        keys = list(dict.fromkeys(key for key, _ in batch))
+        try:
+            found = dict(zip(keys, await self._read(keys), strict=True)) if keys else {}
+        except Exception as e:  # noqa: BLE001 - each of the callers raises it
+            found = dict.fromkeys(keys, e)
+        except BaseException:
+            for _, future in batch:
+                future.cancel()
+            raise
+        for key, future in batch:
+            value = found[key]
+            if future.done():
+                continue  # its caller has left
+            if isinstance(value, Exception):
+                future.set_exception(value)
+            else:
+                future.set_result(value)
 
 
 async def once(content: bytes) -> AsyncIterator[bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cts_core.concurrency import BatchedReads
 from cts_core.errors import (
     IllegalParameterError,
     ImageFetchError,
@@ -38,13 +39,17 @@ class Images:
     ) -> None:
         """``takes_programs`` allows registering programs of this machine; ``contact`` is whom users ask to register an image."""
         self._store = store
+        self._listing: BatchedReads[None, Sequence[Image]] = BatchedReads(self._read_listing)
         self._takes_programs = takes_programs
         self._registries = registries
         self._contact = contact
 
     async def list(self) -> ImageList:
         """Return all registered images."""
-        return ImageList(data=await self._store.list_images())
+        return ImageList(data=[*await self._listing.get(None)])
+
+    async def _read_listing(self, _: Sequence[None]) -> tuple[Sequence[Image]]:
+        return (await self._store.list_images(),)
 
     async def find(self, image_id: str) -> Image:
         """Return the registered image of this name; a digest wins over the tag, and no tag means ``latest``.

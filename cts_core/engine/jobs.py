@@ -9,7 +9,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from cts_core.concurrency import run_in_pool
+from cts_core.concurrency import BatchedReads, run_in_pool
 from cts_core.engine.access import check_owner
 from cts_core.engine.lineage import find_lineage
 from cts_core.engine.sites import SiteDirectory
@@ -117,12 +117,14 @@ class Jobs:
         ``on_change(job_id)`` is called for each job that this class moves.
         """
         self._store = store
+        # Many clients ask for the states of many jobs, again and again.
+        self._summaries = BatchedReads(store.get_summaries)
         self._are_imported = are_imported
         self._sites = sites
         self._on_change = on_change
 
     async def _summary(self, user: User, job_id: str) -> JobSummary:
-        return self._marked(check_owner(user, await self._store.get_summary(job_id)))
+        return self._marked(check_owner(user, await self._summaries.get(job_id)))
 
     def _marked(self, job: _Job) -> _Job:
         return job if self._are_imported else without_import(job)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cts_core.concurrency import concurrently, run_in_pool
+from cts_core.concurrency import BatchedReads, concurrently, run_in_pool
 from cts_core.errors import SiteInactiveError, SiteUnavailableError, UnauthorizedError
 from cts_core.identity.identity import User
 from cts_core.model.record import JobSummary, Waiting
@@ -41,6 +41,7 @@ class SiteDirectory:
     def __init__(self, sites: Mapping[SiteName, Site], store: RecordStore) -> None:
         self._sites = sites
         self._store = store
+        self._inactive: BatchedReads[None, set[SiteName]] = BatchedReads(self._read_inactive)
         self._readings: dict[SiteName, asyncio.Task[_Queue]] = {}
 
     def get(self, site: SiteName) -> Site:
@@ -55,7 +56,7 @@ class SiteDirectory:
 
     async def list(self) -> Sites:
         """Return every configured site with its limits and whether it accepts jobs now."""
-        inactive = await self._store.inactive_sites()
+        inactive = await self._inactive.get(None)
         descriptions = await asyncio.gather(*(site.describe() for site in self._sites.values()))
         return Sites(
             sites=[
@@ -63,6 +64,9 @@ class SiteDirectory:
                 for site in descriptions
             ]
         )
+
+    async def _read_inactive(self, _: Sequence[None]) -> tuple[set[SiteName]]:
+        return (await self._store.inactive_sites(),)
 
     async def usable(self) -> dict[SiteName, Site]:
         """Return the sites that are active and available."""
@@ -73,7 +77,7 @@ class SiteDirectory:
         """Return the site's description. Raises SiteInactiveError or SiteUnavailableError if it accepts no jobs."""
         waits = self.get(site).takes_jobs_while_away
         description = await self.get(site).describe()
-        if site in await self._store.inactive_sites():
+        if site in await self._inactive.get(None):
             raise SiteInactiveError(f"The job flow for cluster {site.value} is inactive")
         if not (description.available or waits):
             raise SiteUnavailableError(

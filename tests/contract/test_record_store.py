@@ -87,6 +87,15 @@ async def test_the_store_sets_the_time_of_recording(store):
     assert before <= first.recorded_at <= second.recorded_at <= utc_now()
 
 
+async def test_summaries_of_many_jobs(store):
+    one, two = await insert(store), await insert(store)
+    found = await store.get_summaries([two.id, "none", one.id])
+    assert found[::2] == [await store.get_summary(job.id) for job in (two, one)]
+    assert isinstance(found[1], NoSuchJobError)
+    assert str(found[1]) == "No job with ID 'none' exists"
+    assert await store.get_summaries([]) == []
+
+
 async def test_states_of_the_containers_of_many_jobs(store):
     one, two = await insert(store, containers=1), await insert(store, containers=3)
     step = ContainerTransition(state=JobState.JOB_SUBMITTING, time=NOON)

@@ -1,13 +1,21 @@
-"""Cancelling tasks and waiting for them, coroutines at once, and functions that run in threads."""
+"""Cancelling tasks and waiting for them, coroutines at once, batches of reads, and functions that run in threads."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Sequence
 
 import pytest
 
-from cts_core.concurrency import SMALL, cancel_and_wait, concurrently, run_in_pool, run_sized
+from cts_core.concurrency import (
+    SMALL,
+    BatchedReads,
+    cancel_and_wait,
+    concurrently,
+    run_in_pool,
+    run_sized,
+)
 
 
 async def _forever(ended: list[str], name: str) -> None:
@@ -113,3 +121,94 @@ async def test_only_large_computations_leave_the_thread_of_their_caller():
     here = threading.get_ident()
     assert await run_sized(SMALL, threading.get_ident) == here
     assert await run_sized(SMALL + 1, threading.get_ident) != here
+
+
+class Reader:
+    """Reads that end when the test lets them; ``"missing"`` is not there."""
+
+    def __init__(self, limit: int = 10) -> None:
+        self.begun: list[list[str]] = []
+        self.values: dict[str, int] = {}
+        self.gate = asyncio.Semaphore(0)
+        self.reads = BatchedReads(self._read, limit=limit)
+
+    async def _read(self, keys: Sequence[str]) -> list[int | Exception]:
+        self.begun.append(list(keys))
+        found = [KeyError(key) if key == "missing" else self.values.get(key, 0) for key in keys]
+        await self.gate.acquire()
+        return found
+
+    async def start(self, *keys: str) -> list[asyncio.Task[int]]:
+        tasks = [asyncio.create_task(self.reads.get(key)) for key in keys]
+        for _ in range(5):
+            await asyncio.sleep(0)
+        return tasks
+
+
+async def test_reads_that_wait_while_one_is_under_way_become_one():
+    reader = Reader()
+    reader.values = {"a": 1, "b": 2}
+    tasks = [*await reader.start("a"), *await reader.start("b", "a", "b")]
+    assert reader.begun == [["a"]]
+    reader.gate.release()
+    reader.gate.release()
+    assert await asyncio.gather(*tasks) == [1, 2, 1, 2]
+    assert reader.begun == [["a"], ["b", "a"]]
+
+
+async def test_a_read_sees_what_was_written_before_it_was_called():
+    reader = Reader()
+    (before,) = await reader.start("a")
+    reader.values["a"] = 1
+    (after,) = await reader.start("a")
+    reader.gate.release()
+    reader.gate.release()
+    assert await asyncio.gather(before, after) == [0, 1]
+
+
+async def test_batches_have_a_limit():
+    reader = Reader(limit=2)
+    tasks = await reader.start("a", "b", "c", "d", "e")
+    for _ in range(3):
+        reader.gate.release()
+    await asyncio.gather(*tasks)
+    assert max(map(len, reader.begun)) == 2
+    assert sorted(key for batch in reader.begun for key in batch) == ["a", "b", "c", "d", "e"]
+
+
+async def test_an_error_of_one_key_is_its_callers_alone():
+    reader = Reader()
+    good, bad = await reader.start("a", "missing")
+    reader.gate.release()
+    assert await good == 0
+    with pytest.raises(KeyError, match="missing"):
+        await bad
+
+
+async def test_a_failed_read_fails_for_all_of_it_and_the_next_one_is_tried():
+    is_up = False
+
+    async def read(keys: Sequence[str]) -> list[str | Exception]:
+        if not is_up:
+            raise OSError("down")
+        return [*keys]
+
+    reads = BatchedReads(read, limit=10)
+    for result in await asyncio.gather(reads.get("a"), reads.get("b"), return_exceptions=True):
+        assert isinstance(result, OSError)
+    is_up = True
+    assert await reads.get("a") == "a"
+
+
+async def test_a_caller_that_leaves_disturbs_no_other():
+    reader = Reader()
+    left, waits = await reader.start("a", "b")
+    later = await reader.start("a", "c")
+    left.cancel()
+    later[0].cancel()
+    await asyncio.sleep(0)
+    reader.gate.release()
+    reader.gate.release()
+    assert await waits == 0
+    assert await later[1] == 0
+    assert reader.begun == [["a", "b"], ["c"]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -10,7 +10,7 @@ from bson import ObjectId
 from bson.raw_bson import RawBSONDocument
 from pymongo.errors import DuplicateKeyError
 
-from cts_core.errors import FolderTakenError
+from cts_core.errors import CTSError, FolderTakenError
 from cts_core.model.record import Idempotency, JobOutcome, JobRecord, JobSummary, JobWait
 from cts_core.model.site import SiteName
 from cts_core.records.mongo import containers, documents, forward_compat
@@ -136,6 +136,24 @@ async def get(db: Collections, job_id: str) -> JobRecord:
 async def summary(db: Collections, job_id: str) -> JobSummary:
     """Return a job without its input files and outputs. Raises NoSuchJobError, NewerRecordError."""
     return forward_compat.summary(await _without_files(db, job_id))
+
+
+async def summaries(db: Collections, job_ids: Sequence[str]) -> list[JobSummary | CTSError]:
+    """Return the same of some jobs, or the error of each, in this order."""
+    found = await db.jobs.find({"id": {"$in": list(job_ids)}}, documents.SUMMARY).to_list()
+
+    def read(raw_jobs: Sequence[RawBSONDocument]) -> list[JobSummary | CTSError]:
+        by_id = {raw["id"]: raw for raw in raw_jobs}
+        return [_summary_or_error(by_id.get(job_id), job_id) for job_id in job_ids]
+
+    return await db.parse(read, found)
+
+
+def _summary_or_error(raw: RawBSONDocument | None, job_id: str) -> JobSummary | CTSError:
+    try:
+        return forward_compat.summary(require_job(raw, job_id))
+    except CTSError as e:
+        return e
 
 
 async def drivable(db: Collections, job_id: str) -> JobSummary:

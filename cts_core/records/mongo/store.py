@@ -11,6 +11,7 @@ from datetime import datetime
 from typing_extensions import override
 
 from cts_core.config.sections import MongoSettings
+from cts_core.errors import CTSError
 from cts_core.model.checksums import (
     ChecksumSummary,
     ChecksumTask,
@@ -117,6 +118,11 @@ class MongoStore(RecordStore):
     async def get_summary(self, job_id: str) -> JobSummary:
         async with self._use() as db:
             return await jobs.summary(db, job_id)
+
+    @override
+    async def get_summaries(self, job_ids: Sequence[str]) -> list[JobSummary | CTSError]:
+        async with self._use() as db:
+            return await jobs.summaries(db, job_ids)
 
     @override
     async def get_drivable(self, job_id: str) -> JobSummary:

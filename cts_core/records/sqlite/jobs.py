@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Self, TypeVar
 
 from cts_core.clock import utc_now
-from cts_core.errors import FolderTakenError
+from cts_core.errors import CTSError, FolderTakenError
 from cts_core.model.preview import ListedJob
 from cts_core.model.record import Idempotency, JobRecord, JobSummary, JobWait
 from cts_core.model.site import SiteName
@@ -157,6 +157,18 @@ def get(db: sqlite3.Connection, job_id: str) -> JobRecord:
 def summary(db: sqlite3.Connection, job_id: str) -> JobSummary:
     """Return a job without its input files and outputs. Raises NoSuchJobError."""
     return summaries(db, [_row(db, job_id)])[0]
+
+
+def summaries_of(db: sqlite3.Connection, job_ids: Sequence[str]) -> list[JobSummary | CTSError]:
+    """Return the same of some jobs, or the error of each, in this order."""
+    return [_summary_or_error(db, job_id) for job_id in job_ids]
+
+
+def _summary_or_error(db: sqlite3.Connection, job_id: str) -> JobSummary | CTSError:
+    try:
+        return summary(db, job_id)
+    except CTSError as e:
+        return e
 
 
 def resubmissions(

@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from cts_core.clock import utc_now
 from cts_core.concurrency import run_sized
+from cts_core.errors import CTSError
 from cts_core.model.checksums import (
     ChecksumSummary,
     ChecksumTask,
@@ -138,6 +139,10 @@ class SQLiteStore(RecordStore):
     @override
     async def get_summary(self, job_id: str) -> JobSummary:
         return await self._read(lambda db: jobs.summary(db, job_id))
+
+    @override
+    async def get_summaries(self, job_ids: Sequence[str]) -> list[JobSummary | CTSError]:
+        return await self._read(lambda db: jobs.summaries_of(db, job_ids))
 
     @override
     async def get_drivable(self, job_id: str) -> JobSummary:

@@ -224,6 +224,7 @@ TABLE: dict[str, tuple[Call, list[Plan]]] = {
     ),
     "a job": (lambda s: s.get_job(ONE), [JOB]),
     "a job's summary": (lambda s: s.get_summary(ONE), [JOB]),
+    "summaries of jobs": (lambda s: s.get_summaries([ONE, "none"]), [JOB]),
     "a job to act upon": (lambda s: s.get_drivable(ONE), [JOB]),
     "a key": (lambda s: s.find_idempotent("ana", "key"), [Plan("cts_idempotency", "any")]),
     "a job's containers": (lambda s: s.containers(ONE), [Plan("id_1_sub_id_1", "index")]),

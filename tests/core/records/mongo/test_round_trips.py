@@ -30,6 +30,7 @@ CALLS: dict[str, Callable[[MongoStore, str], Awaitable[Any]]] = {
     "now": lambda store, _: store.now(),
     "insert_job": lambda store, _: store.insert_job(make_job_record(), containers=100),
     "get_summary": lambda store, job: store.get_summary(job),
+    "get_summaries": lambda store, job: store.get_summaries([job, "none"]),
     "get_job": lambda store, job: store.get_job(job),
     "list_jobs": lambda store, _: store.list_jobs(JobQuery(user="ana")),
     "containers": lambda store, job: store.containers(job),
