@@ -15,8 +15,10 @@ _REFUSED = re.compile(
     r"unauthorized|authentication required|denied|forbidden|\b40[13]\b", re.IGNORECASE
 )
 _UNREACHABLE = re.compile(
-    r"connection refused|connection reset|no such host|server misbehaving|timeout|timed out|deadline exceeded|"
-    r"network is unreachable|no route to host|tls|x509|server gave http response|broken pipe|\bEOF\b|"
+    r"connection (refused|reset|broken|lost|aborted|force closed)|broken connection|closed (idle|network) connection|"
+    r"goaway|stream error|no such host|server misbehaving|temporary failure|timeout|timed out|deadline exceeded|"
+    r"network is unreachable|no route to host|host is (down|unreachable)|tls|x509|server gave http response|"
+    r"broken pipe|\bEOF\b|"
     r"too ?many ?requests|\b(429|500|502|503|504)\b|is the docker daemon running|gave no answer",
     re.IGNORECASE,
 )
