@@ -8,7 +8,10 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from contextvars import Context
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar
+
+from cts_core.errors import UnavailableError
 
 log = logging.getLogger(__name__)
 
@@ -17,6 +20,9 @@ THREADS = 2
 
 SMALL = 100
 """Things on which a computation takes less time than its way to a thread and back, and holds the event loop for about a millisecond."""
+
+MAX_WAITING = 10_000
+"""Reads of one kind that may wait; more are refused."""
 
 MAX_BATCH = 20
 """Reads that become one: parsing the records of so many jobs holds the event loop for about a millisecond."""
@@ -92,7 +98,8 @@ async def concurrently() -> AsyncIterator[Starter]:
 class BatchedReads(Generic[_K, _T]):
     """Reads values by their keys: the reads that wait while one is under way become one.
 
-    A read never joins one that has begun, so that each sees what was written before its call.
+    A read never joins one that has begun, so that each sees what was written before its call. What waits while a read fails
+    fails with it: in an outage nothing waits for longer than one read.
     """
 
     def __init__(
@@ -108,11 +115,14 @@ class BatchedReads(Generic[_K, _T]):
         self._reader: asyncio.Task[None] | None = None
 
     async def get(self, key: _K) -> _T:
-        """Return the value of a key. Raises what its read raises."""
+        """Return the value of a key. Raises what its read raises, and UnavailableError when too many wait."""
+        if len(self._waiting) >= MAX_WAITING:
+            raise UnavailableError("Too many reads wait for the same records: try again later")
         future: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
         self._waiting.append((key, future))
         if self._reader is None:
-            self._reader = asyncio.create_task(self._read_all())
+            # Nothing of the first caller's context, such as what its log lines name, is the others'.
+            self._reader = asyncio.create_task(self._read_all(), context=Context())
         return await future
 
     async def _read_all(self) -> None:
@@ -131,7 +141,8 @@ class BatchedReads(Generic[_K, _T]):
         try:
             found = dict(zip(keys, await self._read(keys), strict=True)) if keys else {}
         except Exception as e:  # noqa: BLE001 - each of the callers raises it
-            found = dict.fromkeys(keys, e)
+            batch, self._waiting = [*batch, *self._waiting], []
+            found = dict.fromkeys((key for key, _ in batch), e)
         except BaseException:
             for _, future in batch:
                 future.cancel()

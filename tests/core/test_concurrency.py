@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Sequence
+from contextvars import ContextVar
 
 import pytest
 
+from cts_core import concurrency
 from cts_core.concurrency import (
     SMALL,
     BatchedReads,
@@ -16,6 +18,7 @@ from cts_core.concurrency import (
     run_in_pool,
     run_sized,
 )
+from cts_core.errors import UnavailableError
 
 
 async def _forever(ended: list[str], name: str) -> None:
@@ -198,6 +201,47 @@ async def test_a_failed_read_fails_for_all_of_it_and_the_next_one_is_tried():
         assert isinstance(result, OSError)
     is_up = True
     assert await reads.get("a") == "a"
+
+
+async def test_what_waits_while_a_read_fails_fails_with_it():
+    is_frozen = asyncio.Event()
+    begun: list[list[str]] = []
+
+    async def read(keys: Sequence[str]) -> list[str | Exception]:
+        begun.append([*keys])
+        await is_frozen.wait()
+        raise OSError("down")
+
+    reads = BatchedReads(read, limit=1)
+    tasks = [asyncio.create_task(reads.get(key)) for key in "abc"]
+    while not begun:
+        await asyncio.sleep(0)
+    is_frozen.set()
+    for result in await asyncio.gather(*tasks, return_exceptions=True):
+        assert isinstance(result, OSError)
+    assert begun == [["a"]]
+
+
+async def test_reads_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(concurrency, "MAX_WAITING", 2)
+    reader = Reader()
+    tasks = [*await reader.start("a"), *await reader.start("b", "c")]
+    with pytest.raises(UnavailableError, match="Too many reads wait"):
+        await reader.reads.get("d")
+    reader.gate.release()
+    reader.gate.release()
+    await asyncio.gather(*tasks)
+    assert reader.begun == [["a"], ["b", "c"]]
+
+
+async def test_nothing_of_a_callers_context_is_the_others():
+    request: ContextVar[str] = ContextVar("request", default="none")
+
+    async def read(keys: Sequence[str]) -> list[str | Exception]:
+        return [request.get() for _ in keys]
+
+    request.set("the first caller's")
+    assert await BatchedReads(read).get("a") == "none"
 
 
 async def test_a_caller_that_leaves_disturbs_no_other():
