@@ -77,7 +77,7 @@ class SiteDirectory:
         """Return the site's description. Raises SiteInactiveError or SiteUnavailableError if it accepts no jobs."""
         waits = self.get(site).takes_jobs_while_away
         description = await self.get(site).describe()
-        if site in await self._inactive.get(None):
+        if site in await self._store.inactive_sites():
             raise SiteInactiveError(f"The job flow for cluster {site.value} is inactive")
         if not (description.available or waits):
             raise SiteUnavailableError(
