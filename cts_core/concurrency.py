@@ -24,8 +24,8 @@ SMALL = 100
 MAX_WAITING = 10_000
 """Reads of one kind that may wait; more are refused."""
 
-MAX_BATCH = 20
-"""Reads that become one: parsing the records of so many jobs holds the event loop for about a millisecond."""
+MAX_BATCH = 100
+"""Reads that become one."""
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -98,8 +98,8 @@ async def concurrently() -> AsyncIterator[Starter]:
 class BatchedReads(Generic[_K, _T]):
     """Reads values by their keys: the reads that wait while one is under way become one.
 
-    A read never joins one that has begun, so that each sees what was written before its call. What waits while a read fails
-    fails with it: in an outage nothing waits for longer than one read.
+    A read never joins one that has begun, so that each sees what was written before its call. What waits while a read raises
+    UnavailableError fails with it: in an outage nothing waits for longer than one read.
     """
 
     def __init__(
@@ -120,29 +120,34 @@ class BatchedReads(Generic[_K, _T]):
             raise UnavailableError("Too many reads wait for the same records: try again later")
         future: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
         self._waiting.append((key, future))
-        if self._reader is None:
+        if self._reader is None or self._reader.done():
             # Nothing of the first caller's context, such as what its log lines name, is the others'.
             self._reader = asyncio.create_task(self._read_all(), context=Context())
+            self._reader.add_done_callback(self._cancel_waiting)
         return await future
 
     async def _read_all(self) -> None:
-        try:
-            while self._waiting:
-                batch, self._waiting = self._waiting[: self._limit], self._waiting[self._limit :]
-                await self._read_batch([each for each in batch if not each[1].done()])
-        finally:
-            self._reader = None
-            for _, future in self._waiting:
-                future.cancel()
-            self._waiting = []
+        while self._waiting:
+            batch, self._waiting = self._waiting[: self._limit], self._waiting[self._limit :]
+            await self._read_batch([each for each in batch if not each[1].done()])
+
+    def _cancel_waiting(self, reader: asyncio.Task[None]) -> None:
+        """Cancel what still waits when its reader was cancelled, be it before its first step."""
+        if reader is not self._reader:
+            return
+        for _, future in self._waiting:
+            future.cancel()
+        self._waiting = []
 
     async def _read_batch(self, batch: Sequence[tuple[_K, asyncio.Future[_T]]]) -> None:
         keys = list(dict.fromkeys(key for key, _ in batch))
         try:
             found = dict(zip(keys, await self._read(keys), strict=True)) if keys else {}
-        except Exception as e:  # noqa: BLE001 - each of the callers raises it
+        except UnavailableError as e:
             batch, self._waiting = [*batch, *self._waiting], []
             found = dict.fromkeys((key for key, _ in batch), e)
+        except Exception as e:  # noqa: BLE001 - each caller of the batch raises it
+            found = dict.fromkeys(keys, e)
         except BaseException:
             for _, future in batch:
                 future.cancel()

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from cts_core.errors import CTSError
 from cts_core.model.checksums import (
     ChecksumSummary,
     ChecksumTask,
@@ -217,7 +216,7 @@ class RecordStore(RefdataRecords, WorkerRecords, ChecksumRecords, Protocol):
     async def get_summary(self, job_id: str) -> JobSummary:
         """Return the record without input files and outputs: cheap, whatever the job's size."""
 
-    async def get_summaries(self, job_ids: Sequence[str]) -> list[JobSummary | CTSError]:
+    async def get_summaries(self, job_ids: Sequence[str]) -> list[JobSummary | Exception]:
         """Return, in this order, the same of some jobs, each once, or the error that ``get_summary`` would raise."""
 
     async def get_drivable(self, job_id: str) -> JobSummary:

@@ -203,23 +203,48 @@ async def test_a_failed_read_fails_for_all_of_it_and_the_next_one_is_tried():
     assert await reads.get("a") == "a"
 
 
-async def test_what_waits_while_a_read_fails_fails_with_it():
-    is_frozen = asyncio.Event()
+async def test_what_waits_while_the_store_is_unavailable_fails_with_the_read():
     begun: list[list[str]] = []
 
     async def read(keys: Sequence[str]) -> list[str | Exception]:
         begun.append([*keys])
-        await is_frozen.wait()
-        raise OSError("down")
+        await asyncio.sleep(0)
+        raise UnavailableError("down")
 
     reads = BatchedReads(read, limit=1)
-    tasks = [asyncio.create_task(reads.get(key)) for key in "abc"]
-    while not begun:
-        await asyncio.sleep(0)
-    is_frozen.set()
-    for result in await asyncio.gather(*tasks, return_exceptions=True):
-        assert isinstance(result, OSError)
+    results = await asyncio.gather(*map(reads.get, "abc"), return_exceptions=True)
+    assert [type(result) for result in results] == [UnavailableError] * 3
     assert begun == [["a"]]
+
+
+async def test_another_failure_is_that_of_its_batch_alone():
+    async def read(keys: Sequence[str]) -> list[str | Exception]:
+        await asyncio.sleep(0)
+        if "unreadable" in keys:
+            raise KeyError("state")
+        return [*keys]
+
+    reads = BatchedReads(read, limit=2)
+    keys = ("a", "unreadable", "b", "c")
+    results = await asyncio.gather(*map(reads.get, keys), return_exceptions=True)
+    assert [type(result) for result in results[:2]] == [KeyError] * 2
+    assert results[2:] == ["b", "c"]
+
+
+@pytest.mark.parametrize("has_begun", [False, True])
+async def test_a_cancelled_reader_leaves_nobody_waiting(*, has_begun: bool):
+    reader = Reader(limit=1)
+    tasks = [asyncio.create_task(reader.reads.get(key)) for key in "ab"]
+    await asyncio.sleep(0)
+    if has_begun:
+        await asyncio.sleep(0)
+    assert bool(reader.begun) is has_begun
+    assert reader.reads._reader
+    reader.reads._reader.cancel()
+    for result in await asyncio.gather(*tasks, return_exceptions=True):
+        assert isinstance(result, asyncio.CancelledError)
+    reader.gate.release()
+    assert await reader.reads.get("c") == 0
 
 
 async def test_reads_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch):

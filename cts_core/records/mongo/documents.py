@@ -229,15 +229,27 @@ def _to_meta(document: Document) -> dict[str, MetaValue]:
 
 
 def to_transition(document: Document) -> Transition:
-    """Return a transition of a job. Those of the deployed service lack the time of recording: ``time`` stands in."""
+    """Return a transition of a job. Those of the deployed service lack the time of recording: ``time`` stands in.
+
+    Raises TypeError for a time that is none: jobs are sorted by it, and one must not end the reading of all.
+    """
+    time = document["time"]
+    if not isinstance(time, datetime):
+        raise TypeError(f"The time of a transition is {time!r}")
     return construct(
         Transition,
         state=JobState(document["state"]),
-        time=document["time"],
+        time=time,
         trans_id=document["trans_id"],
         notif_sent=document["notif_sent"],
-        recorded_at=document.get("_recorded_at") or document["time"],
+        recorded_at=document.get("_recorded_at") or time,
     )
+
+
+def _to_transitions(steps: Sequence[Document]) -> list[Transition]:
+    if not steps:
+        raise ValueError("The job has no transitions")
+    return [to_transition(step) for step in steps]
 
 
 _DETAILS: dict[str, type[BaseModel]] = {
@@ -265,7 +277,7 @@ def _summary_fields(document: Document, image: JobImage) -> dict[str, Any]:
         "id": document["id"],
         "user": document["user"],
         "state": JobState(document["state"]),
-        "transition_times": [to_transition(step) for step in document["transition_times"]],
+        "transition_times": _to_transitions(document["transition_times"]),
         "image": image,
         "input_file_count": document["input_file_count"],
         "admin_meta": _to_meta(document.get("admin_meta") or {}),

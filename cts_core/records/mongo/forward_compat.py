@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
+from bson.errors import BSONError
 from bson.raw_bson import RawBSONDocument
 
 from cts_core.errors import NewerRecordError
@@ -27,6 +28,9 @@ MAX_LISTED = 2_000
 """Jobs of listings that are kept so: the same ones are listed again and again, and those that have ended do not change."""
 MAX_LOGGED = 1024
 """Jobs that are remembered as logged, so that each is logged once."""
+
+UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, BSONError)
+"""What parsing raises for a record of a newer version, or one that was edited by hand: a value, a field or a type is another."""
 
 _T = TypeVar("_T")
 
@@ -59,8 +63,8 @@ def state(raw: RawBSONDocument) -> JobState:
 def _read(raw: RawBSONDocument, parse: Callable[[RawBSONDocument], _T]) -> _T:
     try:
         return parse(raw)
-    except ValueError as e:
-        _log_once(raw["id"], str(e))
+    except UNREADABLE as e:
+        _log_once(raw["id"], repr(e))
         raise NewerRecordError(
             f"The job {raw['id']} says what this version of CTS does not know: ask a server of a newer one"
         ) from e
@@ -104,11 +108,11 @@ def readable(
     for raw in raw_jobs:
         try:
             parsed.append(parse(raw))
-        except ValueError as e:
-            _log_once(raw["id"], str(e))
+        except UNREADABLE as e:
+            _log_once(raw.get("id"), repr(e))
     return parsed
 
 
 @functools.lru_cache(MAX_LOGGED)
-def _log_once(job_id: str, reason: str) -> None:
+def _log_once(job_id: str | None, reason: str) -> None:
     log.warning("Job %s is left to servers of a newer version: %s", job_id, reason)

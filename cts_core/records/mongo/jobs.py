@@ -138,11 +138,11 @@ async def summary(db: Collections, job_id: str) -> JobSummary:
     return forward_compat.summary(await _without_files(db, job_id))
 
 
-async def summaries(db: Collections, job_ids: Sequence[str]) -> list[JobSummary | CTSError]:
+async def summaries(db: Collections, job_ids: Sequence[str]) -> list[JobSummary | Exception]:
     """Return the same of some jobs, or the error of each, in this order."""
     found = await db.jobs.find({"id": {"$in": list(job_ids)}}, documents.SUMMARY).to_list()
 
-    def read(raw_jobs: Sequence[RawBSONDocument]) -> list[JobSummary | CTSError]:
+    def read(raw_jobs: Sequence[RawBSONDocument]) -> list[JobSummary | Exception]:
         by_id = {raw["id"]: raw for raw in raw_jobs}
         return [_summary_or_error(by_id.get(job_id), job_id) for job_id in job_ids]
 

@@ -11,7 +11,6 @@ from datetime import datetime
 from typing_extensions import override
 
 from cts_core.config.sections import MongoSettings
-from cts_core.errors import CTSError
 from cts_core.model.checksums import (
     ChecksumSummary,
     ChecksumTask,
@@ -120,7 +119,7 @@ class MongoStore(RecordStore):
             return await jobs.summary(db, job_id)
 
     @override
-    async def get_summaries(self, job_ids: Sequence[str]) -> list[JobSummary | CTSError]:
+    async def get_summaries(self, job_ids: Sequence[str]) -> list[JobSummary | Exception]:
         async with self._use() as db:
             return await jobs.summaries(db, job_ids)
 

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Self, TypeVar
 
 from cts_core.clock import utc_now
-from cts_core.errors import CTSError, FolderTakenError
+from cts_core.errors import FolderTakenError
 from cts_core.model.preview import ListedJob
 from cts_core.model.record import Idempotency, JobRecord, JobSummary, JobWait
 from cts_core.model.site import SiteName
@@ -42,6 +42,7 @@ LIVE_OF_SITE = f"{_LIVE} AND cluster = :site {_OLDEST_FIRST}"
 _AT_CLUSTERS = "cluster IN (SELECT value FROM json_each(?))"
 ENDED = f"{JOB} INDEXED BY uncleaned_jobs WHERE {UNCLEANED} AND updated < ? AND {_AT_CLUSTERS} ORDER BY updated LIMIT ?"
 _WITH_IDS = "id IN (SELECT value FROM json_each(?))"
+WITH_IDS = f"{JOB} WHERE {_WITH_IDS}"
 # The plus keeps SQLite from looking them up by their times instead of their ids.
 ENDED_AMONG = f"SELECT id FROM jobs WHERE {_WITH_IDS} AND NOT ({LIVE}) AND +updated < ?"  # noqa: S608 - the names are ours
 _WITH_PARENTS = "parent_id IN (SELECT value FROM json_each(?))"
@@ -136,7 +137,8 @@ def _transitions(
 def summaries(db: sqlite3.Connection, job_rows: list[sqlite3.Row]) -> list[JobSummary]:
     """Return the summaries of the jobs in these rows of the statement ``JOB``."""
     ids = [row["id"] for row in job_rows]
-    return rows.to_summaries(job_rows, _transitions(db, ids, rows.to_transition))
+    steps = _transitions(db, ids, rows.to_transition)
+    return [rows.to_summary(row, steps[row["id"]]) for row in job_rows]
 
 
 def listed(db: sqlite3.Connection, job_rows: list[sqlite3.Row]) -> list[ListedJob]:
@@ -159,16 +161,19 @@ def summary(db: sqlite3.Connection, job_id: str) -> JobSummary:
     return summaries(db, [_row(db, job_id)])[0]
 
 
-def summaries_of(db: sqlite3.Connection, job_ids: Sequence[str]) -> list[JobSummary | CTSError]:
+def summaries_of(db: sqlite3.Connection, job_ids: Sequence[str]) -> list[JobSummary | Exception]:
     """Return the same of some jobs, or the error of each, in this order."""
-    return [_summary_or_error(db, job_id) for job_id in job_ids]
+    found = {row["id"]: row for row in db.execute(WITH_IDS, (json.dumps(list(job_ids)),))}
+    steps = _transitions(db, list(found), lambda row: row)
 
+    def read(job_id: str) -> JobSummary | Exception:
+        try:
+            row = require_job(found.get(job_id), job_id)
+            return rows.to_summary(row, map(rows.to_transition, steps[job_id]))
+        except Exception as e:  # noqa: BLE001 - whatever a record edited by hand raises, the others are read
+            return e
 
-def _summary_or_error(db: sqlite3.Connection, job_id: str) -> JobSummary | CTSError:
-    try:
-        return summary(db, job_id)
-    except CTSError as e:
-        return e
+    return [read(job_id) for job_id in job_ids]
 
 
 def resubmissions(

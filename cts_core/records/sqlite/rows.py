@@ -159,11 +159,9 @@ def _summary_fields(row: sqlite3.Row, transitions: list[Transition]) -> dict[str
     }
 
 
-def to_summaries(
-    rows: Sequence[sqlite3.Row], transitions: Mapping[str, list[Transition]]
-) -> list[JobSummary]:
-    """Return jobs from their rows and their transitions by job id."""
-    return [construct(JobSummary, **_summary_fields(row, transitions[row["id"]])) for row in rows]
+def to_summary(row: sqlite3.Row, transitions: Iterable[Transition]) -> JobSummary:
+    """Return a job without its files from its row and its transitions."""
+    return construct(JobSummary, **_summary_fields(row, list(transitions)))
 
 
 @functools.lru_cache(PARSED)

@@ -11,7 +11,6 @@ from typing_extensions import override
 
 from cts_core.clock import utc_now
 from cts_core.concurrency import run_sized
-from cts_core.errors import CTSError
 from cts_core.model.checksums import (
     ChecksumSummary,
     ChecksumTask,
@@ -141,7 +140,7 @@ class SQLiteStore(RecordStore):
         return await self._read(lambda db: jobs.summary(db, job_id))
 
     @override
-    async def get_summaries(self, job_ids: Sequence[str]) -> list[JobSummary | CTSError]:
+    async def get_summaries(self, job_ids: Sequence[str]) -> list[JobSummary | Exception]:
         return await self._read(lambda db: jobs.summaries_of(db, job_ids))
 
     @override

@@ -8,11 +8,19 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from bson import BSON
+from bson.raw_bson import RawBSONDocument
 from pymongo.database import Database
 
 from cts_core.clock import utc_now
 from cts_core.errors import ConfigError, NewerRecordError
-from cts_core.model.record import ContainerOutcome, ContainerTransition, JobOutcome, JobQuery
+from cts_core.model.record import (
+    ContainerOutcome,
+    ContainerTransition,
+    JobOutcome,
+    JobQuery,
+    JobSummary,
+)
 from cts_core.records.mongo import forward_compat
 from cts_core.records.mongo import schema as mongo_schema
 from cts_core.records.mongo.store import MongoStore
@@ -24,6 +32,8 @@ pytestmark = pytest.mark.slow
 
 UNKNOWN = {"of": "the next version", "numbers": [1, {"$price": 2}]}
 """A field of the next version, added wherever fields may be added."""
+
+_NOT_UTF8 = BSON.encode({"name": "ab"}).replace(b"ab", b"\xff\xfe")
 
 
 @pytest.fixture
@@ -69,6 +79,35 @@ def check_unknown_fields(db: Database, job_id: str) -> None:
     for container in db["subjobs"].find({"id": job_id}):
         found = [container["unknown"], container["_cts"]["unknown"]]
         assert [*found, container["transition_times"][0]["unknown"]] == [UNKNOWN] * 3
+
+
+UNREADABLE = {
+    "a state that is unknown": {"$set": {"state": "of the next version"}},
+    "no state": {"$unset": {"state": 1}},
+    "no transitions": {"$set": {"transition_times": []}},
+    "transitions of another type": {"$set": {"transition_times": None}},
+    "a time of another type": {"$set": {"transition_times.0.time": "noon"}},
+    "an input of another type": {"$set": {"job_input": "none"}},
+    "a text that is not UTF-8": {"$set": {"image": RawBSONDocument(_NOT_UTF8)}},
+}
+"""Changes of a job's document, by hand or by a newer version, that leave it unreadable."""
+
+
+@pytest.mark.parametrize("change", UNREADABLE.values(), ids=UNREADABLE)
+async def test_a_record_that_cannot_be_read_disturbs_no_other(
+    db: Database, store: MongoStore, change: dict[str, Any]
+) -> None:
+    unreadable, good = (await insert(store)).id, (await insert(store)).id
+    db["jobs"].update_one({"id": unreadable}, change)
+    (error, summary) = await store.get_summaries([unreadable, good])
+    assert isinstance(error, NewerRecordError)
+    assert isinstance(summary, JobSummary)
+    with pytest.raises(NewerRecordError, match=f"The job {unreadable} says"):
+        await store.get_summary(unreadable)
+    assert [job.id for job in await store.live_jobs()] == [good]
+    page = await store.list_jobs(JobQuery(limit=10))
+    assert good in [job.id for job in page.jobs]
+    assert [event.job_id for event in await store.unsent(limit=10)].count(good) == 1
 
 
 async def test_unknown_fields_survive_every_write(db: Database, store: MongoStore) -> None:

@@ -56,6 +56,7 @@ def check_lines(found: str) -> None:
         (jobs.LIVE_OF_SITE, "jobs USING INDEX live_jobs (cluster=?)"),
         (jobs.LIVE_ALL, "jobs USING INDEX live_jobs"),
         (jobs.ENDED, "jobs USING INDEX uncleaned_jobs (updated<?)"),
+        (jobs.WITH_IDS, "jobs USING INDEX sqlite_autoindex_jobs_1 (id=?)"),
         (jobs.ENDED_AMONG, "jobs USING INDEX sqlite_autoindex_jobs_1 (id=?)"),
         (jobs.RESUBMISSIONS, "jobs USING INDEX resubmissions (parent_id=?)"),
         (jobs.FIND_EXCLUSIVE_OUTPUT_DIR, "jobs USING COVERING INDEX sole_folders (sole_folder=?)"),

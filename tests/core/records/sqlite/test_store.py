@@ -19,7 +19,7 @@ import pytest
 
 from cts_core.clock import utc_now
 from cts_core.errors import ConfigError, StorageFullError, UnavailableError
-from cts_core.model.record import JobQuery
+from cts_core.model.record import JobQuery, JobSummary
 from cts_core.records.sqlite import connection, disk_reserve, events, listing, schema
 from cts_core.records.sqlite.connection import Connections
 from cts_core.records.sqlite.migrate import connect
@@ -54,6 +54,15 @@ async def insert(store: SQLiteStore, containers: int = 1) -> str:
     job = make_job_record()
     await store.insert_job(job, containers=containers)
     return job.id
+
+
+async def test_a_record_that_cannot_be_read_disturbs_no_other(path: Path, store: SQLiteStore):
+    unreadable, good = await insert(store), await insert(store)
+    run(path, f"UPDATE jobs SET outcome = 'none' WHERE id = '{unreadable}'")
+    error, summary = await store.get_summaries([unreadable, good])
+    assert isinstance(error, ValueError)
+    assert isinstance(summary, JobSummary)
+    assert summary.id == good
 
 
 # -- files --
