@@ -66,6 +66,10 @@ def resubmit(client: CTSClient, job_id: str, overrides: Overrides) -> tuple[str,
 
     Raises ResubmitError, and CTSClientError.
     """
+    if overrides.containers is not None and not overrides.only_failed:
+        raise ResubmitError(
+            "Containers are chosen of those that did not complete: add only_failed=True (--failed in %cts)"
+        )
     try:
         job_id = client.resubmit(
             job_id,
@@ -99,24 +103,33 @@ def has_numbered_outputs(job: JobPreview) -> bool:
 
 
 def resubmission(client: CTSClient, job: JobDetails, overrides: Overrides) -> dict[str, Any]:
-    """Return the new submission. Inputs keep their checksums, so that changed ones are refused, unless they are refreshed."""
+    """Return the new submission. Raises ResubmitError, CTSClientError."""
+    body = request_part(client, job, overrides)
+    own = as_folder(job.job_input.output_dir)
+    if overrides.output_dir is None:
+        return {**body, "output_dir": _fresh_folder(client, own)}
+    if (
+        overrides.only_failed
+        and as_folder(overrides.output_dir) == own
+        and has_numbered_outputs(job)
+    ):
+        raise ResubmitError(
+            f"Outputs of the resubmission have the numbers of its containers, from 0 again, in their names, and would replace "
+            f"others in {own}: name another --output-dir, or leave it out"
+        )
+    return body
+
+
+def request_part(client: CTSClient, job: JobDetails, overrides: Overrides) -> dict[str, Any]:
+    """Return the new submission, into the job's own folder unless another is set.
+
+    Inputs keep their checksums, so that changed ones are refused, unless they are refreshed. Raises ResubmitError, CTSClientError.
+    """
     body = job.job_input.model_dump(mode="json", exclude_none=True)
     if overrides.only_failed:
         body |= _failed_part(job, find_containers(client, job.id), overrides.containers)
-        own = as_folder(body["output_dir"])
-        if (
-            overrides.output_dir
-            and as_folder(overrides.output_dir) == own
-            and has_numbered_outputs(job)
-        ):
-            raise ResubmitError(
-                f"Outputs of the resubmission have the numbers of its containers, from 0 again, in their names, and would replace "
-                f"others in {own}: name another --output-dir, or leave it out"
-            )
     if overrides.refresh_inputs:
         body["input_files"] = [{**file, "crc64nvme": None} for file in body["input_files"]]
-    if overrides.output_dir is None:
-        body["output_dir"] = _fresh_folder(client, body["output_dir"])
     return overrides.on(body)
 
 

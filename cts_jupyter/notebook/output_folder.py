@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from cts_core.model.job import JobInputPreview
 from cts_core.object_paths import as_folder
+from cts_core.states import JobState
 from cts_core.worker.units import format_seconds
 from cts_jupyter import formatting
 from cts_jupyter.client.client import CTSClient
 from cts_jupyter.client.models import JobPreview
-from cts_jupyter.client.resubmit import Overrides, ResubmitError, is_empty, resubmission
+from cts_jupyter.client.resubmit import Overrides, ResubmitError, is_empty, request_part
 from cts_jupyter.client.search import JobQuery, find_jobs
+from cts_jupyter.client.transport import CTSRequestError
 
 _MAX_TEXT = 200
 """Characters of a text that a service searches for."""
@@ -97,29 +98,54 @@ def check_repeated(client: CTSClient, job_id: str, overrides: Overrides) -> None
 
 
 def find_repeated(client: CTSClient, job_id: str, overrides: Overrides) -> str | None:
-    """Return which job of the user's latest is what a resubmission would be: a resubmission of the same job, or that while it is live."""
+    """Return which job of the user's latest runs, or ran, what a resubmission would.
+
+    It is the job itself while it runs, or a resubmission of it that runs, or is complete with its outputs still there. Of a service
+    that does not tell whose resubmission a job is, only the first can be known. Raises CTSClientError.
+    """
     latest = find_jobs(client, JobQuery(by_creation=True), limit=_MAX_JOBS).jobs
-    rivals = [job for job in latest if _may_repeat(client, job, job_id)]
+    rivals = [
+        job
+        for job in latest
+        if (job.parent_id == job_id and (_runs(job) or job.state == JobState.COMPLETE))
+        or (job.id == job_id and _runs(job))
+    ]
     if not rivals:
         return None
-    parent = client.job(job_id)
+    try:
+        body = request_part(client, client.job(job_id), overrides)
+    except ResubmitError:
+        # The service refuses it, and says why.
+        return None
     for job in rivals:
-        folder = job.job_input.output_dir
-        same = overrides if overrides.output_dir else replace(overrides, output_dir=folder)
-        try:
-            body = resubmission(client, parent, same)
-        except ResubmitError:
-            # The service will refuse this one.
-            return None
-        if _is_same(client, job, body):
-            return _say_repeated(job, as_folder(folder), OVERWRITE)
+        into = overrides.output_dir or job.job_input.output_dir
+        if _would_repeat(client, job, {**body, "output_dir": into}, overrides):
+            return _say_repeated(job, as_folder(into), OVERWRITE)
     return None
 
 
-def _may_repeat(client: CTSClient, job: JobPreview, job_id: str) -> bool:
-    if not formatting.has_ended(job.state):
-        return job_id in (job.id, job.parent_id)
-    return job.parent_id == job_id and is_empty(client, job.job_input.output_dir) is False
+def _runs(job: JobPreview) -> bool:
+    return not formatting.has_ended(job.state) and job.state != JobState.CANCELING
+
+
+def _would_repeat(
+    client: CTSClient, job: JobPreview, body: Mapping[str, Any], overrides: Overrides
+) -> bool:
+    if not _has_same_parameters(job, body):
+        return False
+    if _runs(job):
+        return _has_same_inputs(client, job, body)
+    try:
+        # What it took may be other than what would be taken now.
+        return (
+            not overrides.refresh_inputs
+            and is_empty(client, job.job_input.output_dir) is False
+            and client.image(job.job_input.image).digest == job.image.digest
+            and _has_same_inputs(client, job, body)
+        )
+    except CTSRequestError:
+        # The folder may be one that the user may not read any more, the image one that is not registered any more.
+        return False
 
 
 def _say_repeated(job: JobPreview, folder: str, way_out: str) -> str:
@@ -149,18 +175,28 @@ def _writer(client: CTSClient, folder: str) -> JobPreview | None:
 
 def _is_same(client: CTSClient, job: JobPreview, body: Mapping[str, Any]) -> bool:
     """Return whether a submission would run what a job runs."""
-    details = client.job(job.id)
-    request = details.job_input.model_dump(mode="json", exclude_none=True)
+    return _has_same_parameters(job, body) and _has_same_inputs(client, job, body)
+
+
+def _has_same_parameters(job: JobPreview, body: Mapping[str, Any]) -> bool:
     try:
-        if without_files(body) != without_files(request):
-            return False
+        stored = job.job_input.model_dump(mode="json", exclude_none=True)
+        return without_files(body) == without_files(stored)
     except ValueError:
         # The service will refuse this one.
         return False
-    files = [
-        file if isinstance(file, str) else file["file"] for file in body.get("input_files") or ()
+
+
+def _has_same_inputs(client: CTSClient, job: JobPreview, body: Mapping[str, Any]) -> bool:
+    """Return whether a submission has the input files of a job, and their checksums where it names any."""
+    given = [
+        {"file": each} if isinstance(each, str) else each for each in body.get("input_files") or ()
     ]
-    return files == [file.file for file in details.job_input.input_files]
+    stored = client.job(job.id).job_input.input_files
+    return len(given) == len(stored) and all(
+        new["file"] == old.file and new.get("crc64nvme") in (None, old.crc64nvme)
+        for new, old in zip(given, stored, strict=True)
+    )
 
 
 def without_files(body: Mapping[str, Any]) -> JobInputPreview:

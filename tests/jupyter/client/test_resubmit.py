@@ -10,7 +10,7 @@ import pytest
 
 from cts_jupyter.client.client import CTSClient
 from cts_jupyter.client.models import Container, JobDetails
-from cts_jupyter.client.resubmit import Overrides, ResubmitError, resubmission
+from cts_jupyter.client.resubmit import Overrides, ResubmitError, resubmission, resubmit
 
 FAILED = Overrides(only_failed=True, output_dir="data/again/")
 
@@ -71,3 +71,9 @@ def test_what_overrides_set_stands_in_the_submission():
     assert changed == {"memory": "70MB", "runtime": "PT2M", "output_dir": "data/again/"}
     assert changes.on({"cpus": 3})["cpus"] == 3
     assert Overrides().on({"memory": 1}) == {"memory": 1}
+
+
+def test_containers_are_chosen_only_of_those_that_failed():
+    # Without a word a service that makes no resubmissions would be sent the whole job.
+    with pytest.raises(ResubmitError, match="add only_failed=True"):
+        resubmit(cast("CTSClient", SimpleNamespace()), "0123456789", Overrides(containers=[2]))
