@@ -87,7 +87,7 @@ class Takeover:
     def wait_for_cpu_time(self) -> None:
         """Wait until HTCondor has counted cpu time of both containers; what it last counted may be all that it ever knows."""
         deadline = time.monotonic() + TIMEOUT_SECONDS
-        while not all(seconds := self._ads("RemoteUserCpu")):
+        while len(seconds := self._ads("RemoteUserCpu")) < 2 or not all(seconds):
             assert time.monotonic() < deadline, seconds
             time.sleep(0.2)
 

@@ -24,11 +24,12 @@ from cts_core.identity.identity import User
 from cts_core.identity.jupyter import OWNER_ROLES, JupyterIdentity
 from cts_core.model.event import JobEvent
 from cts_core.model.image import ImageRegistration
-from cts_core.model.job import Jobs, Submission
+from cts_core.model.job import Submission
 from cts_core.model.record import JobQuery
 from cts_core.records.sqlite.connection import Connections
 from cts_core.states import TERMINAL
 from cts_core.worker import failpoints
+from tests.harness.engine import read_jobs
 from tests.harness.paths import APPEND_RUN
 
 ANA = User("ana", OWNER_ROLES)
@@ -77,7 +78,7 @@ async def _prepare(engine: Engine) -> None:
 
 
 async def _is_idle(engine: Engine, delivered: Path) -> bool:
-    jobs = Jobs.model_validate_json((await engine.jobs.list(ANA, JobQuery())).body).jobs
+    jobs = read_jobs(await engine.jobs.list(ANA, JobQuery()))
     if any(job.state not in TERMINAL for job in jobs):
         return False
     if await engine._store.unsent(limit=1):
@@ -127,7 +128,7 @@ async def main(home: Path, submission: str, count: int) -> None:
         )
     cancel = home / "cancel-first"
     if cancel.exists():
-        job = Jobs.model_validate_json((await engine.jobs.list(ANA, JobQuery())).body).jobs[-1]
+        job = read_jobs(await engine.jobs.list(ANA, JobQuery()))[-1]
         if job.state not in TERMINAL and job.state != "canceling":
             await engine.jobs.cancel(ANA, job.id)
     while not await _is_idle(engine, home / "delivered.jsonl"):

@@ -13,8 +13,9 @@ from cts_core.config.load import load_settings
 from cts_core.engine.engine import Engine
 from cts_core.identity.identity import User
 from cts_core.identity.jupyter import OWNER_ROLES, JupyterIdentity
+from cts_core.json_pieces import Written
 from cts_core.model.image import ImageRegistration
-from cts_core.model.job import Job, Submission
+from cts_core.model.job import Job, JobPreview, Jobs, Submission
 from cts_core.states import TERMINAL
 from tests.harness.factories import make_submission
 from tests.harness.paths import RECORD_CALL
@@ -25,6 +26,11 @@ TIMEOUT_SECONDS = 90
 async def pieces(*parts: bytes) -> AsyncIterator[bytes]:
     for part in parts:
         yield part
+
+
+def read_jobs(listing: Written[Jobs]) -> list[JobPreview]:
+    """Return the jobs of a listing as the engine writes it."""
+    return Jobs.model_validate_json(listing.body).jobs
 
 
 def submission(names: list[str], **changes: Any) -> Submission:

@@ -10,9 +10,8 @@ from cts_core.engine import limits as module
 from cts_core.engine.limits import Places, RateLimit
 from cts_core.errors import NoSuchJobError, TooManyRequestsError
 from cts_core.identity.identity import User
-from cts_core.model.job import Jobs
 from cts_core.model.record import JobQuery
-from tests.harness.engine import EngineHarness, submission
+from tests.harness.engine import EngineHarness, read_jobs, submission
 
 ANA, BOB = User("ana"), User("bob")
 
@@ -97,7 +96,7 @@ class TestContainers:
         """Workers outlive an engine."""
         yield
         live = await harness.engine.jobs.list(harness.user, JobQuery(ended=False))
-        for job in Jobs.model_validate_json(live.body).jobs:
+        for job in read_jobs(live):
             with suppress(NoSuchJobError):  # it has ended meanwhile, or is being canceled
                 await harness.engine.jobs.cancel(harness.user, job.id)
             await harness.wait_until_ended(job.id)

@@ -22,7 +22,6 @@ from cts_core.engine.sites import SiteDirectory
 from cts_core.engine.submit import Submissions
 from cts_core.identity.identity import Role, User
 from cts_core.model.image import ImageRegistration
-from cts_core.model.job import Jobs
 from cts_core.model.record import JobQuery
 from cts_core.model.site import SiteName
 from cts_core.object_paths import FolderPath
@@ -32,7 +31,13 @@ from cts_core.observability.instrument import PortCall
 from cts_core.observability.metrics import Metrics
 from cts_core.records.mongo import connection
 from cts_core.sites.local.site import LocalSite
-from tests.harness.engine import TIMEOUT_SECONDS, EngineHarness, running_engine, submission
+from tests.harness.engine import (
+    TIMEOUT_SECONDS,
+    EngineHarness,
+    read_jobs,
+    running_engine,
+    submission,
+)
 from tests.harness.factories import make_submission
 from tests.harness.reporting_site import ReportingSite, engine_with_sites
 from tests.services.s3 import S3Server
@@ -47,12 +52,7 @@ async def refused(
         await harness.engine.submissions.submit(harness.user, submitted)
     with pytest.raises(error, match=match):
         await harness.engine.submissions.check(harness.user, submitted)
-    assert (
-        Jobs.model_validate_json(
-            (await harness.engine.jobs.list(harness.user, JobQuery())).body
-        ).jobs
-        == []
-    )
+    assert read_jobs(await harness.engine.jobs.list(harness.user, JobQuery())) == []
 
 
 @pytest.mark.slow
@@ -373,7 +373,7 @@ async def test_site_that_is_away_refuses_jobs_unless_they_may_wait(tmp_path: Pat
             return
         job_id = await harness.submit(["a"], cluster="kbase")
         jobs, admin = harness.engine.jobs, harness.engine.admin
-        (listed,) = Jobs.model_validate_json((await jobs.list(harness.user, JobQuery())).body).jobs
+        (listed,) = read_jobs(await jobs.list(harness.user, JobQuery()))
         shown = (
             await jobs.get(harness.user, job_id),
             await jobs.status(harness.user, job_id),
@@ -520,12 +520,7 @@ async def test_check_returns_the_planned_job_and_stores_nothing(harness: EngineH
     result = await harness.engine.submissions.check(harness.user, submission(["a"]))
     assert any("data/out/ is not empty" in warning for warning in result.warnings)
     assert not any("declobber" in warning for warning in result.warnings)
-    assert (
-        Jobs.model_validate_json(
-            (await harness.engine.jobs.list(harness.user, JobQuery())).body
-        ).jobs
-        == []
-    )
+    assert read_jobs(await harness.engine.jobs.list(harness.user, JobQuery())) == []
 
 
 @pytest.mark.slow
@@ -563,13 +558,9 @@ async def test_labels_and_listings(harness: EngineHarness):
     for job_id in (first, second):
         await harness.wait_until_ended(job_id)
     listed = await harness.engine.jobs.list(harness.user, JobQuery(labels={"project": "c2"}))
-    assert [(job.id, job.labels) for job in Jobs.model_validate_json(listed.body).jobs] == [
-        (first, {"project": "c2"})
-    ]
+    assert [(job.id, job.labels) for job in read_jobs(listed)] == [(first, {"project": "c2"})]
     assert (await harness.engine.jobs.get(harness.user, second)).labels is None
-    assert (
-        Jobs.model_validate_json((await harness.engine.jobs.list(BOB, JobQuery())).body).jobs == []
-    )
+    assert read_jobs(await harness.engine.jobs.list(BOB, JobQuery())) == []
 
 
 async def test_a_draft_is_told_all_its_problems(harness: EngineHarness):
@@ -598,12 +589,7 @@ async def test_a_draft_is_told_all_its_problems(harness: EngineHarness):
     assert {p.loc[0] for p in found.problems} == {"body"}
     assert (found.input_file_count, found.input_bytes) == (4, 2)
     assert [c.number for c in found.containers] == [0, 3]
-    assert (
-        Jobs.model_validate_json(
-            (await harness.engine.jobs.list(harness.user, JobQuery())).body
-        ).jobs
-        == []
-    )
+    assert read_jobs(await harness.engine.jobs.list(harness.user, JobQuery())) == []
 
 
 async def test_hints_say_what_to_do(harness: EngineHarness, tmp_path: Path):

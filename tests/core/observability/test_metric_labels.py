@@ -18,7 +18,7 @@ METHODS = {
     RecordStore: (
         "add_audit add_image add_refdata add_refdata_site add_worker_tokens adopt audit claim_container claims close "
         "container container_states containers count_jobs delete_image ended_among ended_jobs events find_idempotent "
-        "find_image find_refdata find_worker_token get_drivable get_job get_refdata get_summary inactive_sites insert_job "
+        "find_image find_refdata find_worker_token get_drivable get_job get_refdata get_summaries get_summary inactive_sites insert_job "
         "last_look list_images list_jobs list_refdata live_containers live_jobs mark_cleaned mark_refdata_cleaned "
         "mark_sent open resubmissions set_admin_meta set_last_look set_site_active states_of_containers take_leases transition "
         "transition_container transition_refdata unadopted_jobs unsent"

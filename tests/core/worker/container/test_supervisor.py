@@ -335,6 +335,7 @@ def test_last_words_of_a_program_say_why_it_ended(harness: WorkerHarness) -> Non
     assert done.stdout == "255 why\n"
 
 
+@linux_only
 def test_tagged_processes_are_found_by_their_exact_tag(harness: WorkerHarness) -> None:
     harness.program('echo $$ > "$REPORT"; sleep 60')
     harness.start()
