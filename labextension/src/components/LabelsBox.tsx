@@ -28,10 +28,14 @@ export function LabelsBox({ store, id, title, close }: Props): ReactNode {
   /** Those that the job had when they were asked for; null before. */
   const [before, setBefore] = useState<JobLabels | null>(null);
   const [lines, setLines] = useState<readonly Label[]>([]);
-  const [said, say] = useState(() => tr.__("Loading …"));
+  const [said, say] = useState("");
   const [isSaving, setSaving] = useState(false);
+  const [attempt, setAttempt] = useState(0);
+  const [hasFailed, setFailed] = useState(false);
   useEffect(() => {
     let isGone = false;
+    setFailed(false);
+    say(tr.__("Loading …"));
     store.labels(id).then(
       (labels) => {
         if (isGone) return;
@@ -40,13 +44,15 @@ export function LabelsBox({ store, id, title, close }: Props): ReactNode {
         say("");
       },
       (error: unknown) => {
-        if (!isGone) say(asServiceError(error).message);
+        if (isGone) return;
+        setFailed(true);
+        say(asServiceError(error).message);
       },
     );
     return () => {
       isGone = true;
     };
-  }, [store, id]);
+  }, [store, id, tr, attempt]);
   const faults = faultsOfLabels(lines, tr);
   const send = async (known: JobLabels): Promise<void> => {
     if (isSaving) return;
@@ -69,24 +75,26 @@ export function LabelsBox({ store, id, title, close }: Props): ReactNode {
       }
     } catch (error) {
       say(tr.__("Not saved: %1", asServiceError(error).message));
+    } finally {
+      setSaving(false);
     }
-    setSaving(false);
   };
   return (
     <Box title={title} close={close}>
       {before && (
         <FaultsContext.Provider value={faults}>
           <div className="cts-form">
-            <Labels
-              service={store.service}
-              labels={lines}
-              onChange={(changed) => {
-                // What is saved is shown at the end of it.
-                if (isSaving) return;
-                setLines(changed);
-                say("");
-              }}
-            />
+            {/* What is saved is shown at the end of it. */}
+            <fieldset disabled={isSaving}>
+              <Labels
+                service={store.service}
+                labels={lines}
+                onChange={(changed) => {
+                  setLines(changed);
+                  say("");
+                }}
+              />
+            </fieldset>
           </div>
         </FaultsContext.Provider>
       )}
@@ -97,6 +105,16 @@ export function LabelsBox({ store, id, title, close }: Props): ReactNode {
           </button>
         )}
         <span role="status">{said}</span>
+        {hasFailed && (
+          <button
+            type="button"
+            onClick={() => {
+              setAttempt(attempt + 1);
+            }}
+          >
+            {tr.__("Try again")}
+          </button>
+        )}
       </div>
     </Box>
   );

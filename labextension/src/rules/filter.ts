@@ -35,19 +35,23 @@ export const ALL: Filter = {
 };
 
 const LABEL = /^[^=]+=./;
-/** Stands for an empty value: a label that ends with its equals sign is not typed to its end. */
-const EMPTY = '""';
+const QUOTED = /^"(.*)"$/s;
+const NEEDS_QUOTES = /^$|^\s|\s$|^".*"$/s;
 
-/** A label as it is typed into its filter. */
+/**
+ * A label as it is typed into its filter. Quotes are put around an empty value, since a label that ends with its equals
+ * sign is not typed to its end, and around a value that begins or ends with a space, or has quotes of its own there.
+ */
 export function toTyped(key: string, value: string): string {
-  return `${key}=${value || EMPTY}`;
+  return `${key}=${NEEDS_QUOTES.test(value) ? `"${value}"` : value}`;
 }
 
 /** The label that was typed, as the service takes it; undefined for one that is not typed to its end. */
 function labelOf(typed: string): string | undefined {
   const label = typed.trim();
   if (!LABEL.test(label)) return undefined;
-  return label.endsWith(`=${EMPTY}`) ? label.slice(0, -EMPTY.length) : label;
+  const start = label.indexOf("=") + 1;
+  return label.slice(0, start) + label.slice(start).replace(QUOTED, "$1");
 }
 
 /** The number of filters besides the text. */

@@ -146,7 +146,25 @@ it("loses no label that another page set meanwhile, and asks before it replaces 
   expect(service.stored.at(-1)?.body).toEqual({ labels: { study: "ice", batch: "2" } });
 });
 
-it("says why it does not know the labels", async () => {
+it("takes no more changes of the labels while it saves them", async () => {
+  let answer: () => void = vi.fn();
+  service.answers.set("PUT jobs/a/labels", new Promise<void>((resolve) => (answer = resolve)));
+  const card = within(await show());
+  fireEvent.click(card.getByRole("button", { name: "More" }));
+  fireEvent.click(card.getByRole("menuitem", { name: "Labels" }));
+  const box = within(await card.findByRole("group", { name: "Labels" }));
+  fireEvent.click(await box.findByRole("button", { name: "+ Label" }));
+  const value = box.getByRole("textbox", { name: "Label 1: value" });
+  fireEvent.change(box.getByRole("combobox", { name: "Label 1: name" }), { target: { value: "study" } });
+  fireEvent.change(value, { target: { value: "soil" } });
+  fireEvent.click(box.getByRole("button", { name: "Save" }));
+  expect(value.matches(":disabled")).toBe(true);
+  answer();
+  expect(await box.findByText("Saved")).toBeTruthy();
+  expect(value.matches(":disabled")).toBe(false);
+});
+
+it("says why it does not know the labels, and tries again when asked", async () => {
   const card = within(await show());
   service.answers.set("jobs/a", new ServiceError(503, "Away"));
   fireEvent.click(card.getByRole("button", { name: "More" }));
@@ -154,6 +172,10 @@ it("says why it does not know the labels", async () => {
   const box = within(await card.findByRole("group", { name: "Labels" }));
   expect(await box.findByText("Away")).toBeTruthy();
   expect(box.queryByRole("button", { name: "Save" })).toBeNull();
+  service.answers.set("jobs/a", preview({ id: "a", state: "error" }));
+  fireEvent.click(box.getByRole("button", { name: "Try again" }));
+  expect(await box.findByRole("button", { name: "Save" })).toBeTruthy();
+  expect(box.queryByRole("button", { name: "Try again" })).toBeNull();
 });
 
 it("is a menu by keys", async () => {

@@ -29,6 +29,14 @@ it("sends no label before its value is typed", () => {
   }
 });
 
+it.each(["", "x", '""', '"x"', '"', 'a"b"', "=", " x ", 'a="b"'])(
+  "asks for the label that it shows: %j",
+  (value) => {
+    const { label } = toQuery({ ...ALL, label: toTyped("checked", value) });
+    expect(label).toBe(`checked=${value}`);
+  },
+);
+
 it("asks for a label with an empty value", () => {
   expect(toTyped("checked", "x")).toBe("checked=x");
   const filter = { ...ALL, label: toTyped("checked", "") };

@@ -49,7 +49,9 @@ export function SubmitBar({ containers, sent, away, again, giveUp }: Props): Rea
         <p role="status">
           {away.status === 0
             ? tr.__("Offline: nothing is lost. Trying again.")
-            : tr.__("The service failed: %1 Nothing is lost. Trying again.", sentence(away.message))}
+            : away.status >= 500
+              ? tr.__("The service failed: %1 Nothing is lost. Trying again.", sentence(away.message))
+              : tr.__("%1 Nothing is lost. Trying again.", sentence(away.message))}
         </p>
       )}
       {sent.phase === "refused" && (

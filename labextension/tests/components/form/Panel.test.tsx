@@ -338,6 +338,15 @@ describe("Submit", () => {
     expect(button("Submit 1 container").disabled).toBe(true);
   });
 
+  it("says what Jupyter lacks to reach the service", async () => {
+    const error = new ServiceError(401, "Jupyter's token for the service is missing", 10000);
+    service.answers.set(CHECK, error);
+    await show(GOOD);
+    expect(
+      await screen.findByText("Jupyter's token for the service is missing. Nothing is lost. Trying again."),
+    ).toBeTruthy();
+  });
+
   it("looks whether the service is away as soon as the network is", async () => {
     await show(GOOD);
     await screen.findByText(/Ready to submit/);
