@@ -36,6 +36,9 @@ log = logging.getLogger(__name__)
 
 _FAILED = ContainerQuery(states=[JobState.ERROR], outputs=False)
 
+WHY_SECONDS = 5.0
+"""The time that an answer waits for logs, and for the limits of the site; it comes without them after that."""
+
 
 async def lack_of(
     store: RecordStore, job: JobSummary, numbers: Collection[int] | None = None
@@ -44,10 +47,6 @@ async def lack_of(
     containers = await store.containers(job.id, _FAILED)
     chosen = [each for each in containers if numbers is None or each.sub_id in numbers]
     return find_lack(job.job_input.memory, job.job_input.runtime, chosen)
-
-
-WHY_SECONDS = 5.0
-"""The time that an answer waits for logs, and for the limits of the site; it comes without them after that."""
 
 
 class Explanations:

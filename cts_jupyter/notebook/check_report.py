@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cts_core import plan
@@ -98,16 +98,16 @@ class CheckReport:
         lines += ["", *(f"Note: {note}" for note in self.notes)] if self.notes else []
         return lines
 
-    def _limits(self) -> Iterator[str]:
+    def _limits(self) -> list[str]:
         try:
             asked = without_files(self._submission)
         except ValueError:
             # A newer service took what this version does not know.
-            return
-        yield (
+            return []
+        return [
             f"Each container has {formatting.plural(asked.cpus, 'cpu')}, {format_size(asked.memory)} of memory and "
             f"{formatting.format_duration(asked.runtime)} of time"
-        )
+        ]
 
     def __repr__(self) -> str:
         return formatting.printable("\n".join(self._lines()))
