@@ -104,9 +104,10 @@ class CheckReport:
         except ValueError:
             # A newer service took what this version does not know.
             return []
+        cpus = formatting.plural(asked.cpus, "cpu")
+        runtime = formatting.format_duration(asked.runtime)
         return [
-            f"Each container has {formatting.plural(asked.cpus, 'cpu')}, {format_size(asked.memory)} of memory and "
-            f"{formatting.format_duration(asked.runtime)} of time"
+            f"Each container has {cpus}, {format_size(asked.memory)} of memory and {runtime} of time"
         ]
 
     def __repr__(self) -> str:
