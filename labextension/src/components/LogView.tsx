@@ -324,14 +324,14 @@ function OneLog({ service, path, isLive, keys, arrive }: OneProps): ReactNode {
           actions={actions}
         />
       )}
-      {phase === "shown" && !isFollowing && (reader.hasLater || reader.hasEarlier) && (
+      {phase === "shown" && (reader.hasEarlier || (reader.hasLater && !isFollowing)) && (
         <div className="cts-controls">
           {reader.hasEarlier && (
             <button type="button" title="g" onClick={toStart}>
               {tr.__("To the beginning")}
             </button>
           )}
-          {reader.hasLater && (
+          {reader.hasLater && !isFollowing && (
             <button type="button" title="G" onClick={toEnd}>
               {tr.__("To the end")}
             </button>

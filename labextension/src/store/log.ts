@@ -226,6 +226,10 @@ export class LogReader extends Observable<LogState> {
     } else if (!this.isAtEnd && (this.hasLater || window.bytes.length > WINDOW_BYTES - CHUNK)) {
       // A person reads elsewhere, and what is read must not be dropped.
       await this.pause(Infinity, signal);
+    } else if (size - endOf(window) > WINDOW_BYTES) {
+      // Nothing of what is loaded would be left on the way to the end, which is what is followed.
+      const part = await this.read({ tail: CHUNK }, signal);
+      if (this.isAtEnd) this.showTail(part);
     } else {
       const seek = endOf(window);
       this.append(await this.read({ seek, length: CHUNK, wait: WAIT_SECONDS }, signal), seek);

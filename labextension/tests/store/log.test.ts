@@ -48,6 +48,25 @@ it("follows a live log to its end", async () => {
   expect(service.asked).toHaveLength(length);
 });
 
+it("goes to the end of a live log that is written faster than it is loaded", async () => {
+  const log = new ScriptedLog("one\n");
+  service.answers.set(PATH, log.answer);
+  let write: () => void = () => undefined;
+  log.onWait = () => new Promise((resolve) => (write = resolve));
+  const reader = read();
+  await vi.waitFor(() => {
+    expect(service.asked).toContain(`${PATH}?seek=4&length=${CHUNK}&wait=10`);
+  });
+  log.text += "a line\n".repeat(1_000_000);
+  write();
+  const end = log.text.length;
+  await vi.waitFor(() => {
+    expect(service.asked.at(-1)).toBe(`${PATH}?seek=${end}&length=${CHUNK}&wait=10`);
+  });
+  expect(text(reader) === log.text.slice(-CHUNK)).toBe(true);
+  expect(service.asked.length).toBeLessThan(6);
+});
+
 it("loads parts of a long log, and each byte at its place", async () => {
   const line = "a line that is 32 characters lon\n".replace("lon", "lo");
   const log = new ScriptedLog(line.repeat(100_000));
