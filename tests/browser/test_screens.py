@@ -130,15 +130,20 @@ class World:
             expect(view.locator(".cts-log")).to_be_visible(timeout=LONG)
         return view
 
-    def form(self, key: str) -> Locator:
-        """A form of its own, in the main area."""
+    def panel(self, key: str) -> Locator:
+        """A panel of its own, in the main area."""
         widget = self.page.locator(f"#cts-form-{key}")
         if widget.count():
             self.page.evaluate("id => window.jupyterapp.shell.activateById(id)", f"cts-form-{key}")
         else:
             self.execute("cts:new-job", key=key)
-        expect(widget.get_by_role("form")).to_be_visible(timeout=LONG)
         return widget.locator(".cts-panel")
+
+    def form(self, key: str) -> Locator:
+        """A panel in which a job is put together."""
+        panel = self.panel(key)
+        expect(panel.get_by_role("form")).to_be_visible(timeout=LONG)
+        return panel
 
 
 UNFOLD = """shown => {
@@ -257,6 +262,17 @@ def show_files(world: World) -> Locator:
     return panel
 
 
+def show_submitted(world: World) -> Locator:
+    panel = world.panel("submitted")
+    if not panel.locator(".cts-card").count():
+        form = world.form("submitted").get_by_role("form")
+        fill(form, "data/out/screens-submitted/")
+        form.get_by_role("button", name="Submit 2 containers").click(timeout=LONG)
+    # The one that runs has all cpus.
+    expect_state(panel.locator(".cts-card"), "Waiting for its turn")
+    return panel
+
+
 def card(world: World, number: int, state: str) -> Locator:
     world.execute("docmanager:open", path="screens.ipynb")
     output = world.page.locator(".jp-Notebook .cts-output").nth(number)
@@ -294,6 +310,7 @@ SCREENS: tuple[Callable[[World], Locator], ...] = (
     show_empty_form,
     show_problems,
     show_files,
+    show_submitted,
     show_card_of_failed,
     show_card_of_running,
     show_saved_card,
