@@ -98,7 +98,8 @@ async def test_a_run_that_was_cut_off_reports_nothing_once_its_container_runs_ag
     node: NodeHarness,
 ) -> None:
     gate = "/output_files/gate"
-    job_id, (token,) = await node.submit(f"until [ -e {gate} ]; do sleep 0.1; done")
+    program = f"touch /output_files/begun; until [ -e {gate} ]; do sleep 0.1; done"
+    job_id, (token,) = await node.submit(program)
     # HTCondor begins the second run when the node of the first does not answer, though that may go on.
     first, second = [await _begin(node, job_id, token, run) for run in (1, 2)]
     # On this one machine the second run clears up what the first has left, its container.
@@ -116,7 +117,8 @@ async def _begin(
 ) -> asyncio.subprocess.Process:
     """Start a run of a container; return its worker once the program runs."""
     worker = await node.start(job_id, token, run=run)
-    await node.eventually(worker, lambda: any("until" in each for each in node.running(job_id)))
+    # Processes of the job may be those of an earlier run.
+    await node.eventually(worker, (node.outputs(worker) / "begun").exists)
     return worker
 
 
