@@ -9,7 +9,7 @@ from cts_core.worker.plan import WorkerPlan
 from cts_core.worker.runtimes.apptainer import ApptainerContainer
 from cts_core.worker.runtimes.base import Container
 from cts_core.worker.runtimes.docker import DockerContainer
-from cts_core.worker.runtimes.docker_cli import remove_container
+from cts_core.worker.runtimes.docker_cli import container_name, remove_container
 from cts_core.worker.runtimes.host import HostContainer
 from cts_core.worker.runtimes.orphans import start_removal
 
@@ -27,7 +27,8 @@ RUNTIMES: Mapping[str, Callable[[WorkerPlan, ContainerFolder], Container]] = {
 def remove_leftovers(plan: WorkerPlan) -> None:
     """Kill and remove the container that a killed worker left in the runtime. Raises ContainerRuntimeError."""
     if _outlive_workers(plan):
-        remove_container(plan.runtime_command, plan.tag, timeout=REMOVE_TIMEOUT)
+        name = container_name(plan.tag)
+        remove_container(plan.runtime_command, name, timeout=REMOVE_TIMEOUT)
 
 
 def start_orphan_removal(plan: WorkerPlan) -> None:

@@ -66,8 +66,8 @@ class DockerContainer:
         self.cpu_seconds: float | None = None
         self._plan = plan
         self._folder = folder
-        self._name = container_name(plan.tag)
-        self._id = ""
+        # Its id once it is created: the name may by then be that of a later run on this machine, which removed this one's.
+        self._container = container_name(plan.tag)
         self._foreign_platform = ""
         self._liveness: LivenessSocket | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -113,17 +113,19 @@ class DockerContainer:
         command = create_command(self._plan, self._folder, self._liveness.labels)
         result = cli.run(command, sleep=sleep)
         if result.code:
+            # The name may be that of a container which is not ours.
+            self._container = ""
             raise ContainerRuntimeError(start_failure(self._plan.entrypoint[0], result.message))
         if result.err:
             # Such as a limit that this machine does not enforce.
             sys.stderr.write(result.err)
-        self._id = (result.out.split() or [""])[-1]
+        self._container = (result.out.split() or [self._container])[-1]
         if self._plan.container_runtime == "podman":
             # The control group then exists before the program begins, which may end at once. Why it fails, start tells again.
-            self._run("init", self._name, sleep=sleep)
+            self._run("init", self._container, sleep=sleep)
             self._find_cgroup()
         self._process = subprocess.Popen(  # noqa: S603 - the runtime that an operator chose
-            [*self._plan.runtime_command, "start", "--attach", self._name],
+            [*self._plan.runtime_command, "start", "--attach", self._container],
             env={**cli.environment(), TAG: self._plan.tag},
             # Podman's monitor writes a file here when the kernel kills for want of memory.
             cwd=self._folder.path,
@@ -153,9 +155,9 @@ class DockerContainer:
 
     def _find_cgroup(self) -> None:
         pid = self._pid()
-        if pid and self._id:
+        if pid:
             with suppress(OSError):
-                self._cgroup = Cgroup.of(pid, self._id)
+                self._cgroup = Cgroup.of(pid, self._container)
                 if self._cgroup is not None:
                     self._pidfd = os.pidfd_open(pid)
 
@@ -172,7 +174,9 @@ class DockerContainer:
         # Only for statistics, for which a busy runtime must not hold up the container.
         with suppress(ContainerRuntimeError, ValueError):
             template = "{{.State.Pid}}"
-            result = self._run("inspect", "--format", template, self._name, timeout=_SIGNAL_TIMEOUT)
+            result = self._run(
+                "inspect", "--format", template, self._container, timeout=_SIGNAL_TIMEOUT
+            )
             return int(result.out)
         return 0
 
@@ -194,7 +198,9 @@ class DockerContainer:
                 self._process.kill()
         # A container that has just ended cannot receive it.
         with suppress(ContainerRuntimeError):
-            self._run("kill", "--signal", Signals(number).name, self._name, timeout=_SIGNAL_TIMEOUT)
+            self._run(
+                "kill", "--signal", Signals(number).name, self._container, timeout=_SIGNAL_TIMEOUT
+            )
         return True
 
     def describe_exit(self, code: int) -> ContainerExit:
@@ -226,7 +232,7 @@ class DockerContainer:
         deadline = time.monotonic() + SETTLE_SECONDS
         while True:
             try:
-                result = self._run("inspect", "--format", "{{json .State}}", self._name)
+                result = self._run("inspect", "--format", "{{json .State}}", self._container)
                 state = json.loads(result.out)
             except (ContainerRuntimeError, ValueError):
                 return {}
@@ -286,7 +292,8 @@ class DockerContainer:
             # What cannot be removed now, other workers may remove.
             self._liveness.close()
         try:
-            remove_container(self._plan.runtime_command, self._plan.tag)
+            if self._container:
+                remove_container(self._plan.runtime_command, self._container)
             self._removals = _MAX_TRIES
         except ContainerRuntimeError as e:
             sys.stderr.write(f"{e}\n")

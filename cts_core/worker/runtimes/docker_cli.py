@@ -112,9 +112,11 @@ def reclaim_command(plan: WorkerPlan, folder: ContainerFolder, *, is_rootless: b
     ]
 
 
-def remove_container(command: list[str], tag: str, *, timeout: float = cli.COMMAND_TIMEOUT) -> None:
-    """Kill and remove a container, if it exists. Raises ContainerRuntimeError."""
-    arguments = [*command, "rm", "--force", "--volumes", container_name(tag)]
+def remove_container(
+    command: list[str], container: str, *, timeout: float = cli.COMMAND_TIMEOUT
+) -> None:
+    """Kill and remove the container of a name or an id, if it exists. Raises ContainerRuntimeError."""
+    arguments = [*command, "rm", "--force", "--volumes", container]
     deadline = time.monotonic() + _REMOVAL_TIMEOUT
     while True:
         result = cli.run(arguments, timeout=timeout)
@@ -124,6 +126,6 @@ def remove_container(command: list[str], tag: str, *, timeout: float = cli.COMMA
         # The name is free only after that removal.
         if "already in progress" not in message or time.monotonic() > deadline:
             raise ContainerRuntimeError(
-                f"The container {container_name(tag)} could not be removed: {result.message}"
+                f"The container {container} could not be removed: {result.message}"
             )
         time.sleep(_REMOVAL_POLL_SECONDS)

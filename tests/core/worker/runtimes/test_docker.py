@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from cts_core.worker.runtimes.base import ContainerExit
+from cts_core.worker.runtimes.base import ContainerExit, ContainerRuntimeError
 from cts_core.worker.runtimes.docker import DockerContainer
 from cts_core.worker.runtimes.docker_cli import container_name
 from cts_core.worker.runtimes.liveness import SCOPE_LABEL, SOCKET_LABEL
@@ -346,6 +346,46 @@ def test_worker_removes_orphans_of_killed_workers(use: Use, runtime: ContainerRu
         (harness.path("out") / "gate").touch()
         eventually(harness.folder.is_ended)
         assert harness.folder.read_result()["state"] == "complete"
+
+
+@both
+def test_a_run_that_finds_its_name_taken_leaves_that_container(
+    use: Use, runtime: ContainerRuntime
+) -> None:
+    harness = use()
+    name = container_name(harness.plan.tag)
+    for folder in ("in", "out"):
+        harness.path(folder).mkdir(parents=True)
+    container = DockerContainer(harness.plan, harness.folder)
+    container.prepare(time.sleep)
+    runtime.run("create", "--name", name, harness.plan.image)
+    with pytest.raises(ContainerRuntimeError, match="in use"):
+        container.start(time.sleep)
+    container.remove()
+    assert name in runtime.containers()
+    runtime.run("rm", name)
+
+
+@both
+def test_a_run_that_lost_its_container_leaves_that_of_the_next_one(
+    use: Use, runtime: ContainerRuntime
+) -> None:
+    first, second = use(LOOP).clone("first"), use(LOOP).clone("second")
+    second.change(tag=first.plan.tag)
+    name = container_name(first.plan.tag)
+    cut_off = first.start()
+    eventually(partial(_has_begun, first))
+    cut_off.send_signal(signal.SIGSTOP)
+    # As HTCondor does when the node of the first run does not answer, and this is the same node.
+    runtime.run("rm", "--force", name)
+    second.start()
+    eventually(partial(_has_begun, second))
+    cut_off.send_signal(signal.SIGCONT)
+    cut_off.communicate(timeout=60)
+    assert name in runtime.containers()
+    (second.path("out") / "gate").touch()
+    eventually(second.folder.is_ended)
+    assert second.folder.read_result()["state"] == "complete"
 
 
 @pytest.mark.parametrize("result", ["exec sleep 600", "echo no >&2; exit 1"])

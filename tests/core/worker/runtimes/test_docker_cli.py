@@ -113,7 +113,7 @@ def test_removal_in_progress_is_awaited(tmp_path: Path) -> None:
         "echo Error response from daemon: removal of container cts-a-0 is already in progress >&2; exit 1\n"
     )
     program.chmod(0o755)
-    docker_cli.remove_container([str(program)], "a/0")
+    docker_cli.remove_container([str(program)], "cts-a-0")
     assert (tmp_path / "asked").read_text() == 3 * "x\n"
 
 
