@@ -43,6 +43,18 @@ def find_containers(client: CTSClient, job_id: str) -> list[Container] | None:
         raise
 
 
+def find_failed(client: CTSClient, job_id: str) -> list[Container]:
+    """Return the containers of a job that failed, without their files; none from a service without that endpoint. Raises CTSClientError."""
+    try:
+        found = client.container_page(job_id, detail=False, state=JobState.ERROR).containers
+    except CTSRequestError as e:
+        if e.status == HTTPStatus.NOT_FOUND:
+            return []
+        raise
+    # An older service sends all of them.
+    return [container for container in found if container.state == JobState.ERROR]
+
+
 def find_file(client: CTSClient, path: str) -> StoredObject | None:
     """Return the object at a path; None if there is none. Raises CTSClientError."""
     try:

@@ -11,12 +11,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self
 
+from cts_core.why import find_lack, lack_warnings
 from cts_jupyter import formatting
 from cts_jupyter.client.event_feed import Change
 from cts_jupyter.client.logs import PlainText, read_log
 from cts_jupyter.client.lookups import (
     count_states,
     find_containers,
+    find_failed,
     find_outputs,
     find_why,
 )
@@ -262,8 +264,8 @@ class Job:
             ResubmitError: Nothing of it failed, or the service cannot say what did.
             CTSClientError: The service refused, or cannot be reached.
 
-        Warns where containers may overwrite each other's outputs, and where the service lacks resubmission, so that the new
-        job does not refer to this one.
+        Warns where containers may overwrite each other's outputs, where they failed for want of memory or runtime and have no
+        more of it now, and where the service lacks resubmission, so that the new job does not refer to this one.
         """
         if output_dir is not None:
             output_dir = object_path(output_dir)
@@ -277,7 +279,7 @@ class Job:
         job.try_to_follow()
         if note is not None:
             warnings.warn(note, stacklevel=2)
-        if warning := job.overwriting_warning():
+        for warning in job.resubmission_warnings(self, overrides):
             warnings.warn(warning, stacklevel=2)
         return job
 
@@ -319,9 +321,20 @@ class Job:
             result, {**overrides.on(body), "output_dir": result.output_dir}, rival=rival
         )
 
-    def overwriting_warning(self) -> str | None:
-        """Return a warning if containers may overwrite each other's outputs, else None."""
-        return overwriting_warning(body_of(self.details))
+    def resubmission_warnings(self, old: Job, overrides: Overrides) -> list[str]:
+        """Return what may not be meant of this job as a resubmission of another one.
+
+        Containers may overwrite each other's outputs, or have no more of the memory or runtime that those before them lacked.
+        """
+        overwriting = overwriting_warning(body_of(self.details))
+        failed = find_failed(self._session.client, old.id)
+        chosen = [
+            c for c in failed if overrides.containers is None or c.number in overrides.containers
+        ]
+        had, asked = old.summary.job_input, self.summary.job_input
+        lack = find_lack(had.memory, had.runtime, chosen)
+        lacking = lack_warnings(lack, asked.memory, asked.runtime)
+        return [*([overwriting] if overwriting else []), *lacking]
 
     # Serialization.
 

@@ -291,7 +291,7 @@ def _run_resubmit(context: Context, options: argparse.Namespace) -> Job | CheckR
     if note is not None:
         context.add_note(note)
     job = _accepted(context, job_id)
-    if warning := job.overwriting_warning():
+    for warning in job.resubmission_warnings(old, overrides):
         context.add_note(f"Warning: {warning}")
     return _show(context, job, watch=options.watch)
 

@@ -419,6 +419,21 @@ def test_resubmission_that_is_repeated_is_refused_unless_that_is_meant(shell, su
 
 
 @pytest.mark.slow
+def test_a_resubmission_warns_where_it_has_no_more_of_what_was_lacking(shell, submit):
+    job = shell(submit("wait /output_files/o", options="--runtime 1s")).wait(60)
+    assert job.state == "error"
+    lacking = "failed for want of runtime with 1.0 s, and these ask for no more"
+    with pytest.warns(UserWarning, match=lacking):
+        job.resubmit(only_failed=True).wait(60)
+    again = shell.run(f"%cts resubmit {job.id} --failed --overwrite")
+    assert f"Warning: Containers {lacking}" in again.out
+    again.value.wait(60)
+    more = shell.run(f"%cts resubmit {job.id} --failed --runtime 2s")
+    assert "Warning" not in more.out
+    more.value.wait(60)
+
+
+@pytest.mark.slow
 def test_resubmission_of_a_live_job_as_it_is_is_refused(shell, submit):
     live = shell(submit("wait /output_files/o"))
     said = shell.refusal("%cts resubmit -")
