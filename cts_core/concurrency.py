@@ -25,7 +25,7 @@ MAX_WAITING = 10_000
 """Reads of one kind that may wait; more are refused."""
 
 MAX_BATCH = 100
-"""Reads that become one."""
+"""Reads that become one: the records of so many jobs are less than a megabyte, and parsed in a thread."""
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -123,7 +123,7 @@ class BatchedReads(Generic[_K, _T]):
         if self._reader is None or self._reader.done():
             # Nothing of the first caller's context, such as what its log lines name, is the others'.
             self._reader = asyncio.create_task(self._read_all(), context=Context())
-            self._reader.add_done_callback(self._cancel_waiting)
+            self._reader.add_done_callback(self._end)
         return await future
 
     async def _read_all(self) -> None:
@@ -131,13 +131,11 @@ class BatchedReads(Generic[_K, _T]):
             batch, self._waiting = self._waiting[: self._limit], self._waiting[self._limit :]
             await self._read_batch([each for each in batch if not each[1].done()])
 
-    def _cancel_waiting(self, reader: asyncio.Task[None]) -> None:
-        """Cancel what still waits when its reader was cancelled, be it before its first step."""
-        if reader is not self._reader:
-            return
-        for _, future in self._waiting:
-            future.cancel()
-        self._waiting = []
+    def _end(self, reader: asyncio.Task[None]) -> None:
+        """Fail what still waits when its reader was cancelled, be it before its first step."""
+        if reader is self._reader:
+            waiting, self._waiting = self._waiting, []
+            _give_up(waiting)
 
     async def _read_batch(self, batch: Sequence[tuple[_K, asyncio.Future[_T]]]) -> None:
         keys = list(dict.fromkeys(key for key, _ in batch))
@@ -149,8 +147,7 @@ class BatchedReads(Generic[_K, _T]):
         except Exception as e:  # noqa: BLE001 - each caller of the batch raises it
             found = dict.fromkeys(keys, e)
         except BaseException:
-            for _, future in batch:
-                future.cancel()
+            _give_up(batch)
             raise
         for key, future in batch:
             value = found[key]
@@ -160,6 +157,13 @@ class BatchedReads(Generic[_K, _T]):
                 future.set_exception(value)
             else:
                 future.set_result(value)
+
+
+def _give_up(waiting: Sequence[tuple[Any, asyncio.Future[Any]]]) -> None:
+    # Not a cancellation: the tasks that wait were not cancelled.
+    for _, future in waiting:
+        if not future.done():
+            future.set_exception(UnavailableError("The read was given up: try again"))
 
 
 async def once(content: bytes) -> AsyncIterator[bytes]:

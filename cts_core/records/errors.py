@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import traceback
+
 from cts_core.errors import (
     ImageDigestExistsError,
     ImageTagExistsError,
@@ -18,6 +20,15 @@ from cts_core.model.site import SiteName
 
 CHECKSUMS_RETRY_AFTER_SECONDS = 10
 """When a client that has too many requests for checksums may try again."""
+
+UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
+"""What parsing raises for a record of a newer version, or one that was edited by hand: a value, a field or a type is another."""
+
+
+def describe(error: Exception) -> str:
+    """Return why a record cannot be read, and what function could not, for the log."""
+    *_, (_, _, function, _) = traceback.extract_tb(error.__traceback__)
+    return f"{error!r} in {function}"
 
 
 def records_closed() -> UnavailableError:

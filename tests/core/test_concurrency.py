@@ -242,7 +242,7 @@ async def test_a_cancelled_reader_leaves_nobody_waiting(*, has_begun: bool):
     assert reader.reads._reader
     reader.reads._reader.cancel()
     for result in await asyncio.gather(*tasks, return_exceptions=True):
-        assert isinstance(result, asyncio.CancelledError)
+        assert isinstance(result, UnavailableError)
     reader.gate.release()
     assert await reader.reads.get("c") == 0
 

@@ -52,7 +52,10 @@ _PROGRAMMING_ERRORS = (2, 9, 14, 28, 40, 52, 56, 66)
 
 _T = TypeVar("_T")
 _CODEC: CodecOptions[dict[str, Any]] = CodecOptions(tz_aware=True, tzinfo=UTC)
-_RAW_CODEC: CodecOptions[RawBSONDocument] = CodecOptions(RawBSONDocument, tz_aware=True, tzinfo=UTC)
+# A text that is not UTF-8, as a record edited by hand may have, must not end the reading of all.
+_RAW_CODEC: CodecOptions[RawBSONDocument] = CodecOptions(
+    RawBSONDocument, tz_aware=True, tzinfo=UTC, unicode_decode_error_handler="replace"
+)
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,9 @@ SUMMARY = {
 """The projection of a job for its summary: without what that does not need, what can be large, and what changes all the time."""
 
 _CODEC: CodecOptions[dict[str, Any]] = CodecOptions(tz_aware=True, tzinfo=UTC)
-RAW_CODEC: CodecOptions[RawBSONDocument] = CodecOptions(RawBSONDocument, tz_aware=True, tzinfo=UTC)
+RAW_CODEC: CodecOptions[RawBSONDocument] = CodecOptions(
+    RawBSONDocument, tz_aware=True, tzinfo=UTC, unicode_decode_error_handler="replace"
+)
 _FOLDER: TypeAdapter[str] = TypeAdapter(S3Folder)
 _MILLISECOND = timedelta(milliseconds=1)
 _LAST = datetime(9999, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)
@@ -231,18 +233,19 @@ def _to_meta(document: Document) -> dict[str, MetaValue]:
 def to_transition(document: Document) -> Transition:
     """Return a transition of a job. Those of the deployed service lack the time of recording: ``time`` stands in.
 
-    Raises TypeError for a time that is none: jobs are sorted by it, and one must not end the reading of all.
+    Raises TypeError for a time that is none: jobs and events are sorted by it, and one must not end the reading of all.
     """
     time = document["time"]
-    if not isinstance(time, datetime):
-        raise TypeError(f"The time of a transition is {time!r}")
+    recorded_at = document.get("_recorded_at") or time
+    if not isinstance(time, datetime) or not isinstance(recorded_at, datetime):
+        raise TypeError(f"The times of a transition are {time!r} and {recorded_at!r}")
     return construct(
         Transition,
         state=JobState(document["state"]),
         time=time,
         trans_id=document["trans_id"],
         notif_sent=document["notif_sent"],
-        recorded_at=document.get("_recorded_at") or time,
+        recorded_at=recorded_at,
     )
 
 
@@ -301,7 +304,7 @@ def _to_int(value: int | None) -> int | None:
 
 
 def to_summary(raw: RawBSONDocument) -> JobSummary:
-    """Return a job that was read by the projection ``SUMMARY``. Raises ValueError when it cannot be read."""
+    """Return a job that was read by the projection ``SUMMARY``. Raises one of UNREADABLE when it cannot be."""
     fields = _summary_fields(decode(raw), _parse_image(raw["image"].raw))
     return construct(JobSummary, **fields, job_input=_parse_input(raw["job_input"].raw))
 
@@ -330,7 +333,7 @@ def _write_input(document: dict[str, Any]) -> tuple[SiteName, bytes]:
 
 
 def to_listed(raw: bytes) -> ListedJob:
-    """Return a job for a listing, of what was read by the projection ``SUMMARY``. Raises ValueError when it cannot be read."""
+    """Return a job for a listing, of what was read by the projection ``SUMMARY``. Raises one of UNREADABLE when it cannot be."""
     # Times without a zone are decoded in half the time.
     document = bson.decode(raw)
     ours = document.get("_cts") or {}
@@ -360,13 +363,13 @@ def to_listed(raw: bytes) -> ListedJob:
 
 
 def to_drivable(raw: RawBSONDocument) -> JobSummary:
-    """Return the same. Raises ValueError, too, when its input has fields that this version does not know."""
+    """Return the same. Raises ValueError when its input has fields that this version does not know."""
     _check_input(raw["job_input"].raw)
     return to_summary(raw)
 
 
 def to_record(raw: RawBSONDocument) -> JobRecord:
-    """Return the whole record of a job. Raises ValueError when it cannot be read."""
+    """Return the whole record of a job. Raises one of UNREADABLE when it cannot be."""
     document = decode(raw)
     fields = _summary_fields(document, _parse_image(raw["image"].raw))
     files = to_input_files(document["job_input"].pop("input_files"))
@@ -417,12 +420,12 @@ def container_steps(steps: Iterable[ContainerTransition]) -> list[dict[str, Any]
 
 
 def to_state(raw: RawBSONDocument) -> JobState:
-    """Return the state of a container. Raises ValueError for one that this version does not know."""
+    """Return the state of a container. Raises one of UNREADABLE for one that this version does not know."""
     return JobState(raw["state"])
 
 
 def to_container(raw: RawBSONDocument) -> ContainerRecord:
-    """Return a container. Raises ValueError when it cannot be read."""
+    """Return a container. Raises one of UNREADABLE when it cannot be."""
     document = decode(raw)
     ours = document.get("_cts") or {}
     outcome = {

@@ -75,7 +75,10 @@ async def unsent(
 def _oldest_unsent(raw: RawBSONDocument) -> JobEvent:
     job = documents.decode(raw)
     steps = enumerate(job["transition_times"])
-    number, step = next((number, step) for number, step in steps if not step["notif_sent"])
+    unsent = next((each for each in steps if not each[1]["notif_sent"]), None)
+    if unsent is None:
+        raise ValueError("All of its transitions are sent")
+    number, step = unsent
     return documents.to_event(job, step, number)
 
 

@@ -17,6 +17,7 @@ from bson.raw_bson import RawBSONDocument
 from cts_core.errors import NewerRecordError
 from cts_core.model.preview import ListedJob
 from cts_core.model.record import ContainerRecord, JobRecord, JobSummary
+from cts_core.records.errors import UNREADABLE, describe
 from cts_core.records.mongo import documents
 from cts_core.states import JobState
 
@@ -29,8 +30,7 @@ MAX_LISTED = 2_000
 MAX_LOGGED = 1024
 """Jobs that are remembered as logged, so that each is logged once."""
 
-UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, BSONError)
-"""What parsing raises for a record of a newer version, or one that was edited by hand: a value, a field or a type is another."""
+_UNREADABLE = (*UNREADABLE, BSONError)
 
 _T = TypeVar("_T")
 
@@ -63,10 +63,11 @@ def state(raw: RawBSONDocument) -> JobState:
 def _read(raw: RawBSONDocument, parse: Callable[[RawBSONDocument], _T]) -> _T:
     try:
         return parse(raw)
-    except UNREADABLE as e:
-        _log_once(raw["id"], repr(e))
+    except _UNREADABLE as e:
+        _log_once(raw["id"], describe(e))
         raise NewerRecordError(
-            f"The job {raw['id']} says what this version of CTS does not know: ask a server of a newer one"
+            f"The job {raw['id']} says what this version of CTS does not know: ask a server of a newer one, or, if there is "
+            "none, an administrator to look at its record"
         ) from e
 
 
@@ -82,7 +83,7 @@ def listed(raw_jobs: Iterable[RawBSONDocument]) -> list[ListedJob]:
 
 @functools.lru_cache(MAX_LISTED)
 def parse_listed(raw: bytes) -> ListedJob:
-    """Return a job of a listing. Raises ValueError."""
+    """Return a job of a listing. Raises one of UNREADABLE."""
     return documents.to_listed(raw)
 
 
@@ -95,7 +96,7 @@ def drivables(raw_jobs: Iterable[RawBSONDocument]) -> list[JobSummary]:
 def parse_drivable(raw: bytes) -> JobSummary:
     """Return a live job, which its server reads in each cycle, and which has changed in few of them.
 
-    Raises ValueError.
+    Raises one of UNREADABLE.
     """
     return documents.to_drivable(RawBSONDocument(raw, documents.RAW_CODEC))
 
@@ -108,11 +109,13 @@ def readable(
     for raw in raw_jobs:
         try:
             parsed.append(parse(raw))
-        except UNREADABLE as e:
-            _log_once(raw.get("id"), repr(e))
+        except _UNREADABLE as e:
+            _log_once(raw.get("id"), describe(e))
     return parsed
 
 
 @functools.lru_cache(MAX_LOGGED)
 def _log_once(job_id: str | None, reason: str) -> None:
-    log.warning("Job %s is left to servers of a newer version: %s", job_id, reason)
+    log.warning(
+        "Job %s is left to servers of a newer version, or was edited by hand: %s", job_id, reason
+    )

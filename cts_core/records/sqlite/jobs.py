@@ -5,7 +5,9 @@ Each function is called inside a transaction; those that write, inside the write
 
 from __future__ import annotations
 
+import functools
 import json
+import logging
 import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -14,11 +16,11 @@ from datetime import datetime
 from typing import Self, TypeVar
 
 from cts_core.clock import utc_now
-from cts_core.errors import FolderTakenError
+from cts_core.errors import FolderTakenError, NoSuchJobError
 from cts_core.model.preview import ListedJob
 from cts_core.model.record import Idempotency, JobRecord, JobSummary, JobWait
 from cts_core.model.site import SiteName
-from cts_core.records.errors import no_such_job
+from cts_core.records.errors import UNREADABLE, describe, no_such_job
 from cts_core.records.sqlite import containers, events, rows
 from cts_core.records.sqlite.require import require_job
 from cts_core.records.sqlite.rows import StoredOutcome
@@ -27,6 +29,10 @@ from cts_core.records.store import KeyHolder
 from cts_core.states import TERMINAL, JobState
 
 _T = TypeVar("_T")
+log = logging.getLogger(__name__)
+
+MAX_LOGGED = 1024
+"""Jobs that are remembered as logged, so that each is logged once."""
 
 JOB = """
 SELECT id, user, state, created, updated, cleaned, parent_id,
@@ -125,26 +131,42 @@ def _row(db: sqlite3.Connection, job_id: str) -> sqlite3.Row:
     return require_job(db.execute(f"{JOB} WHERE id = ?", (job_id,)).fetchone(), job_id)
 
 
-def _transitions(
-    db: sqlite3.Connection, job_ids: list[str], read: Callable[[sqlite3.Row], _T]
-) -> dict[str, list[_T]]:
-    transitions: dict[str, list[_T]] = defaultdict(list)
+def _transitions(db: sqlite3.Connection, job_ids: list[str]) -> dict[str, list[sqlite3.Row]]:
+    transitions: dict[str, list[sqlite3.Row]] = defaultdict(list)
     for row in db.execute(TRANSITIONS, (json.dumps(job_ids),)):
-        transitions[row["job_id"]].append(read(row))
+        transitions[row["job_id"]].append(row)
     return transitions
 
 
 def summaries(db: sqlite3.Connection, job_rows: list[sqlite3.Row]) -> list[JobSummary]:
-    """Return the summaries of the jobs in these rows of the statement ``JOB``."""
-    ids = [row["id"] for row in job_rows]
-    steps = _transitions(db, ids, rows.to_transition)
-    return [rows.to_summary(row, steps[row["id"]]) for row in job_rows]
+    """Return the summaries of those jobs in these rows of the statement ``JOB`` that can be read."""
+    return _readable(db, job_rows, rows.to_summary)
 
 
 def listed(db: sqlite3.Connection, job_rows: list[sqlite3.Row]) -> list[ListedJob]:
-    """Return the jobs in these rows of the statement ``JOB`` for a listing."""
-    steps = _transitions(db, [row["id"] for row in job_rows], rows.to_step)
-    return [rows.to_listed(row, steps[row["id"]]) for row in job_rows]
+    """Return the same for a listing."""
+    return _readable(db, job_rows, rows.to_listed)
+
+
+def _readable(
+    db: sqlite3.Connection,
+    job_rows: list[sqlite3.Row],
+    parse: Callable[[sqlite3.Row, Sequence[sqlite3.Row]], _T],
+) -> list[_T]:
+    """Parse those jobs that can be read, and log the others once each."""
+    steps = _transitions(db, [row["id"] for row in job_rows])
+    parsed = []
+    for row in job_rows:
+        try:
+            parsed.append(parse(row, steps[row["id"]]))
+        except UNREADABLE as e:
+            _log_once(row["id"], describe(e))
+    return parsed
+
+
+@functools.lru_cache(MAX_LOGGED)
+def _log_once(job_id: str, reason: str) -> None:
+    log.warning("Job %s cannot be read, and is left alone: %s", job_id, reason)
 
 
 def get(db: sqlite3.Connection, job_id: str) -> JobRecord:
@@ -152,25 +174,24 @@ def get(db: sqlite3.Connection, job_id: str) -> JobRecord:
     row = _row(db, job_id)
     (files,) = db.execute("SELECT files FROM job_inputs WHERE job_id = ?", (job_id,)).fetchone()
     outputs = db.execute("SELECT files FROM job_outputs WHERE job_id = ?", (job_id,)).fetchone()
-    transitions = _transitions(db, [job_id], rows.to_transition)[job_id]
-    return rows.to_record(row, transitions, files, outputs["files"] if outputs else None)
+    steps = _transitions(db, [job_id])[job_id]
+    return rows.to_record(row, steps, files, outputs["files"] if outputs else None)
 
 
 def summary(db: sqlite3.Connection, job_id: str) -> JobSummary:
     """Return a job without its input files and outputs. Raises NoSuchJobError."""
-    return summaries(db, [_row(db, job_id)])[0]
+    return rows.to_summary(_row(db, job_id), _transitions(db, [job_id])[job_id])
 
 
 def summaries_of(db: sqlite3.Connection, job_ids: Sequence[str]) -> list[JobSummary | Exception]:
     """Return the same of some jobs, or the error of each, in this order."""
     found = {row["id"]: row for row in db.execute(WITH_IDS, (json.dumps(list(job_ids)),))}
-    steps = _transitions(db, list(found), lambda row: row)
+    steps = _transitions(db, list(found))
 
     def read(job_id: str) -> JobSummary | Exception:
         try:
-            row = require_job(found.get(job_id), job_id)
-            return rows.to_summary(row, map(rows.to_transition, steps[job_id]))
-        except Exception as e:  # noqa: BLE001 - whatever a record edited by hand raises, the others are read
+            return rows.to_summary(require_job(found.get(job_id), job_id), steps[job_id])
+        except (NoSuchJobError, *UNREADABLE) as e:
             return e
 
     return [read(job_id) for job_id in job_ids]

@@ -141,13 +141,15 @@ def _parse_input(text: str) -> JobInputPreview:
     return JobInputPreview.model_validate_json(text, context=STORED)
 
 
-def _summary_fields(row: sqlite3.Row, transitions: list[Transition]) -> dict[str, Any]:
+def _summary_fields(row: sqlite3.Row, steps: Sequence[sqlite3.Row]) -> dict[str, Any]:
+    if not steps:
+        raise ValueError("The job has no transitions")
     return {
         **dict(JobOutcome.model_validate_json(row["outcome"])),
         "id": row["id"],
         "user": row["user"],
         "state": JobState(row["state"]),
-        "transition_times": transitions,
+        "transition_times": [_to_transition(step) for step in steps],
         "job_input": _parse_input(row["job_input"]),
         "image": _parse_image(row["image"]),
         "input_file_count": row["input_file_count"],
@@ -159,9 +161,9 @@ def _summary_fields(row: sqlite3.Row, transitions: list[Transition]) -> dict[str
     }
 
 
-def to_summary(row: sqlite3.Row, transitions: Iterable[Transition]) -> JobSummary:
-    """Return a job without its files from its row and its transitions."""
-    return construct(JobSummary, **_summary_fields(row, list(transitions)))
+def to_summary(row: sqlite3.Row, steps: Sequence[sqlite3.Row]) -> JobSummary:
+    """Return a job without its files from its row and those of its transitions. Raises one of UNREADABLE when it cannot be."""
+    return construct(JobSummary, **_summary_fields(row, steps))
 
 
 @functools.lru_cache(PARSED)
@@ -176,8 +178,8 @@ def _write_input(text: str) -> tuple[SiteName, bytes]:
     return job_input.cluster, to_json(job_input, exclude_none=True)
 
 
-def to_listed(row: sqlite3.Row, steps: Sequence[tuple[str, datetime]]) -> ListedJob:
-    """Return a job for a listing from its row and its transitions, see ``to_step``."""
+def to_listed(row: sqlite3.Row, steps: Sequence[sqlite3.Row]) -> ListedJob:
+    """Return a job for a listing from the same. Raises one of UNREADABLE when it cannot be."""
     cluster, job_input = _write_input(row["job_input"])
     outcome = json.loads(row["outcome"])
     return ListedJob(
@@ -188,7 +190,7 @@ def to_listed(row: sqlite3.Row, steps: Sequence[tuple[str, datetime]]) -> Listed
         updated=to_time(row["updated"]),
         admin_meta=json.loads(row["admin_meta"]),
         wait=row["wait"] and JobWait.model_validate_json(row["wait"]),
-        steps=write_steps(steps),
+        steps=write_steps(list(map(_to_step, steps))),
         details=write_details(
             job_input,
             _write_image(row["image"]),
@@ -203,23 +205,22 @@ def to_listed(row: sqlite3.Row, steps: Sequence[tuple[str, datetime]]) -> Listed
 
 
 def to_record(
-    row: sqlite3.Row, transitions: list[Transition], input_files: str, outputs: str | None
+    row: sqlite3.Row, steps: Sequence[sqlite3.Row], input_files: str, outputs: str | None
 ) -> JobRecord:
     """Return the whole record of a job; ``input_files`` and ``outputs`` are JSON."""
-    fields = _summary_fields(row, transitions)
+    fields = _summary_fields(row, steps)
     preview = fields.pop("job_input")
     job_input = with_input_files(preview, read_input_files(input_files))
     fields["outputs"] = read_outputs(outputs)
     return construct(JobRecord, job_input=job_input, **fields)
 
 
-def to_step(row: sqlite3.Row) -> tuple[str, datetime]:
+def _to_step(row: sqlite3.Row) -> tuple[str, datetime]:
     """Return the state of a transition, and its time in UTC without a zone."""
     return row["state"], _NAIVE_EPOCH + row["time"] * _MICROSECOND
 
 
-def to_transition(row: sqlite3.Row) -> Transition:
-    """Return a transition of a job."""
+def _to_transition(row: sqlite3.Row) -> Transition:
     return construct(
         Transition,
         state=JobState(row["state"]),

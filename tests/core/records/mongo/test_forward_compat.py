@@ -33,7 +33,7 @@ pytestmark = pytest.mark.slow
 UNKNOWN = {"of": "the next version", "numbers": [1, {"$price": 2}]}
 """A field of the next version, added wherever fields may be added."""
 
-_NOT_UTF8 = BSON.encode({"name": "ab"}).replace(b"ab", b"\xff\xfe")
+NOT_UTF8 = RawBSONDocument(BSON.encode({"error": "ab"}).replace(b"ab", b"\xff\xfe"))
 
 
 @pytest.fixture
@@ -87,8 +87,10 @@ UNREADABLE = {
     "no transitions": {"$set": {"transition_times": []}},
     "transitions of another type": {"$set": {"transition_times": None}},
     "a time of another type": {"$set": {"transition_times.0.time": "noon"}},
+    "a time of recording of another type": {"$set": {"transition_times.0._recorded_at": "noon"}},
+    "memory without end": {"$set": {"max_memory": float("inf")}},
+    "a text that is not UTF-8": {"$set": NOT_UTF8},
     "an input of another type": {"$set": {"job_input": "none"}},
-    "a text that is not UTF-8": {"$set": {"image": RawBSONDocument(_NOT_UTF8)}},
 }
 """Changes of a job's document, by hand or by a newer version, that leave it unreadable."""
 

@@ -56,13 +56,26 @@ async def insert(store: SQLiteStore, containers: int = 1) -> str:
     return job.id
 
 
-async def test_a_record_that_cannot_be_read_disturbs_no_other(path: Path, store: SQLiteStore):
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE jobs SET outcome = 'none' WHERE id = '{}'",
+        "DELETE FROM transitions WHERE job_id = '{}'",
+    ],
+)
+async def test_a_record_that_cannot_be_read_disturbs_no_other(
+    path: Path, store: SQLiteStore, change: str
+):
     unreadable, good = await insert(store), await insert(store)
-    run(path, f"UPDATE jobs SET outcome = 'none' WHERE id = '{unreadable}'")
+    run(path, change.format(unreadable))
     error, summary = await store.get_summaries([unreadable, good])
     assert isinstance(error, ValueError)
     assert isinstance(summary, JobSummary)
-    assert summary.id == good
+    with pytest.raises(ValueError, match=str(error)[:20]):
+        await store.get_summary(unreadable)
+    assert [job.id for job in await store.live_jobs()] == [good]
+    page = await store.list_jobs(JobQuery(limit=10))
+    assert good in [job.id for job in page.jobs]
 
 
 # -- files --
