@@ -41,7 +41,14 @@ class Overrides:
     refresh_inputs: bool = False
     """Take inputs as they are now; otherwise changed ones are refused."""
     containers: Sequence[int] | None = None
-    """Of the containers that did not complete, those with these numbers alone."""
+    """Of the containers that did not complete, those with these numbers alone. Raises ResubmitError without ``only_failed``."""
+
+    def __post_init__(self) -> None:
+        # A service that makes no resubmissions would be sent the whole job.
+        if self.containers is not None and not self.only_failed:
+            raise ResubmitError(
+                "Containers are chosen among those that did not complete: add --failed (only_failed=True in Python)"
+            )
 
     def on(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Return a submission as the REST API takes it, with the memory, runtime and output folder that these set."""
@@ -66,10 +73,6 @@ def resubmit(client: CTSClient, job_id: str, overrides: Overrides) -> tuple[str,
 
     Raises ResubmitError, and CTSClientError.
     """
-    if overrides.containers is not None and not overrides.only_failed:
-        raise ResubmitError(
-            "Containers are chosen of those that did not complete: add only_failed=True (--failed in %cts)"
-        )
     try:
         job_id = client.resubmit(
             job_id,

@@ -261,7 +261,7 @@ class Job:
 
         Raises:
             OutputFolderError: ``output_dir`` is not empty, a live job stores outputs there, or the same was resubmitted.
-            ResubmitError: Nothing of it failed, or the service cannot say what did.
+            ResubmitError: Nothing of it failed, the service cannot say what did, or ``containers`` without ``only_failed``.
             CTSClientError: The service refused, or cannot be reached.
 
         Warns where containers may overwrite each other's outputs, where they failed for want of memory or runtime and have no
@@ -301,6 +301,7 @@ class Job:
         client = self._session.client
         if output_dir is not None:
             output_dir = object_path(output_dir)
+        overrides = Overrides(only_failed, memory, runtime, output_dir, refresh_inputs, containers)
         result = client.check_resubmission(
             self.id,
             failed=only_failed,
@@ -310,7 +311,6 @@ class Job:
             output_dir=output_dir,
             refresh_inputs=refresh_inputs,
         )
-        overrides = Overrides(only_failed, memory, runtime, output_dir, refresh_inputs, containers)
         rival = None
         if not overwrite:
             # Nobody writes to a fresh folder.
@@ -325,13 +325,19 @@ class Job:
         """Return what may not be meant of this job as a resubmission of another one.
 
         Containers may overwrite each other's outputs, or have no more of the memory or runtime that those before them lacked.
+        Where the service cannot be asked, there are none: the job is accepted by then.
         """
-        overwriting = overwriting_warning(body_of(self.details))
-        failed = find_failed(self._session.client, old.id)
+        try:
+            details, had = self.details, old.summary.job_input
+            failed = find_failed(self._session.client, old.id)
+        except CTSClientError as e:
+            log.warning("What job %s resubmits could not be looked at: %s", self.id, e)
+            return []
+        overwriting = overwriting_warning(body_of(details))
         chosen = [
             c for c in failed if overrides.containers is None or c.number in overrides.containers
         ]
-        had, asked = old.summary.job_input, self.summary.job_input
+        asked = details.job_input
         lack = find_lack(had.memory, had.runtime, chosen)
         lacking = lack_warnings(lack, asked.memory, asked.runtime)
         return [*([overwriting] if overwriting else []), *lacking]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any
 
 from cts_core.model.job import JobInputPreview
@@ -12,7 +14,7 @@ from cts_core.states import JobState
 from cts_core.worker.units import format_seconds
 from cts_jupyter import formatting
 from cts_jupyter.client.client import CTSClient
-from cts_jupyter.client.models import JobPreview
+from cts_jupyter.client.models import JobPreview, S3File
 from cts_jupyter.client.resubmit import Overrides, ResubmitError, is_empty, request_part
 from cts_jupyter.client.search import JobQuery, find_jobs
 from cts_jupyter.client.transport import CTSRequestError
@@ -100,7 +102,8 @@ def check_repeated(client: CTSClient, job_id: str, overrides: Overrides) -> None
 def find_repeated(client: CTSClient, job_id: str, overrides: Overrides) -> str | None:
     """Return which job of the user's latest runs, or ran, what a resubmission would.
 
-    It is the job itself while it runs, or a resubmission of it that runs, or is complete with its outputs still there. Of a service
+    It is the job itself while it runs, or a resubmission of it that runs, or is complete with its outputs still there. One that has
+    refreshed its inputs is repeated by one that would do so while it runs; what is there later may be other again. Of a service
     that does not tell whose resubmission a job is, only the first can be known. Raises CTSClientError.
     """
     latest = find_jobs(client, JobQuery(by_creation=True), limit=_MAX_JOBS).jobs
@@ -113,7 +116,8 @@ def find_repeated(client: CTSClient, job_id: str, overrides: Overrides) -> str |
     if not rivals:
         return None
     try:
-        body = request_part(client, client.job(job_id), overrides)
+        # With the checksums of its inputs, by which a resubmission is known that has refreshed them.
+        body = request_part(client, client.job(job_id), replace(overrides, refresh_inputs=False))
     except ResubmitError:
         # The service refuses it, and says why.
         return None
@@ -133,19 +137,26 @@ def _would_repeat(
 ) -> bool:
     if not _has_same_parameters(job, body):
         return False
-    if _runs(job):
-        return _has_same_inputs(client, job, body)
-    try:
-        # What it took may be other than what would be taken now.
-        return (
-            not overrides.refresh_inputs
-            and is_empty(client, job.job_input.output_dir) is False
-            and client.image(job.job_input.image).digest == job.image.digest
-            and _has_same_inputs(client, job, body)
-        )
-    except CTSRequestError:
-        # The folder may be one that the user may not read any more, the image one that is not registered any more.
+    if not _runs(job) and overrides.refresh_inputs:
+        # What it took may be other than what is there now.
         return False
+    try:
+        if not _has_same_image(client, job):
+            return False
+        if not _runs(job) and is_empty(client, job.job_input.output_dir) is not False:
+            return False
+    except CTSRequestError as e:
+        # The folder may be one that the user may not read any more, the image one that is not registered any more.
+        if e.status not in (HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND):
+            raise
+        return False
+    given, stored = _read_inputs(client, job, body)
+    is_refreshed = not _have_same_checksums(given, stored)
+    return _have_same_paths(given, stored) and is_refreshed == overrides.refresh_inputs
+
+
+def _has_same_image(client: CTSClient, job: JobPreview) -> bool:
+    return client.image(job.job_input.image).digest == job.image.digest
 
 
 def _say_repeated(job: JobPreview, folder: str, way_out: str) -> str:
@@ -189,13 +200,27 @@ def _has_same_parameters(job: JobPreview, body: Mapping[str, Any]) -> bool:
 
 def _has_same_inputs(client: CTSClient, job: JobPreview, body: Mapping[str, Any]) -> bool:
     """Return whether a submission has the input files of a job, and their checksums where it names any."""
-    given = [
-        {"file": each} if isinstance(each, str) else each for each in body.get("input_files") or ()
-    ]
-    stored = client.job(job.id).job_input.input_files
-    return len(given) == len(stored) and all(
-        new["file"] == old.file and new.get("crc64nvme") in (None, old.crc64nvme)
-        for new, old in zip(given, stored, strict=True)
+    given, stored = _read_inputs(client, job, body)
+    return _have_same_paths(given, stored) and _have_same_checksums(given, stored)
+
+
+def _read_inputs(
+    client: CTSClient, job: JobPreview, body: Mapping[str, Any]
+) -> tuple[list[Mapping[str, Any]], list[S3File]]:
+    """Return the input files of a submission, and those of a job."""
+    named = body.get("input_files") or ()
+    given = [{"file": each} if isinstance(each, str) else each for each in named]
+    return given, client.job(job.id).job_input.input_files
+
+
+def _have_same_paths(given: Sequence[Mapping[str, Any]], stored: Sequence[S3File]) -> bool:
+    return [each["file"] for each in given] == [each.file for each in stored]
+
+
+def _have_same_checksums(given: Sequence[Mapping[str, Any]], stored: Sequence[S3File]) -> bool:
+    return all(
+        new.get("crc64nvme") in (None, old.crc64nvme)
+        for new, old in zip(given, stored, strict=False)
     )
 
 

@@ -66,7 +66,8 @@ class DockerContainer:
         self.cpu_seconds: float | None = None
         self._plan = plan
         self._folder = folder
-        # Its id once it is created: the name may by then be that of a later run on this machine, which removed this one's.
+        # Its id once it is created: the name may by then be that of a later run on this machine, which removed this one's. Of a
+        # creation that was interrupted only the name is known.
         self._container = container_name(plan.tag)
         self._foreign_platform = ""
         self._liveness: LivenessSocket | None = None

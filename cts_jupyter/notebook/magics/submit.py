@@ -262,8 +262,14 @@ def _run_check(context: Context, options: argparse.Namespace) -> CheckReport:
 
 def _run_resubmit(context: Context, options: argparse.Namespace) -> Job | CheckReport:
     old = context.job(options.job)
-    if options.containers and not options.failed:
-        raise MagicError("--containers chooses among those that did not complete: add --failed")
+    overrides = Overrides(
+        only_failed=options.failed,
+        memory=options.memory,
+        runtime=options.runtime,
+        output_dir=options.output_dir,
+        refresh_inputs=options.refresh_inputs,
+        containers=options.containers,
+    )
     if options.check:
         return old.check_resubmission(
             only_failed=options.failed,
@@ -277,14 +283,6 @@ def _run_resubmit(context: Context, options: argparse.Namespace) -> Job | CheckR
     if options.output_dir and not options.overwrite:
         mixes = options.failed and has_numbered_outputs(old.summary)
         _check_output_folder(context, options.output_dir, way_out=FRESH if mixes else OVERWRITE)
-    overrides = Overrides(
-        only_failed=options.failed,
-        memory=options.memory,
-        runtime=options.runtime,
-        output_dir=options.output_dir,
-        refresh_inputs=options.refresh_inputs,
-        containers=options.containers,
-    )
     if not options.overwrite:
         check_repeated(context.client, old.id, overrides)
     job_id, note = resubmit(context.client, old.id, overrides)

@@ -14,16 +14,21 @@ from cts_jupyter.client.resubmit import Overrides
 from cts_jupyter.client.transport import CTSRequestError
 from cts_jupyter.notebook.output_folder import find_repeated
 
-CRC = "AAAAAAAAAAA="
+CRC, NEW_CRC = "AAAAAAAAAAA=", "AAAAAAAAAAE="
 PARENT, RIVAL = "a" * 36, "b" * 36
 IMAGE = {"name": "host/tool", "digest": "sha256:0", "entrypoint": [], "registered_by": "ana", "registered_on": "2026-01-01T00:00:00Z"}  # fmt: skip
 FAILED = Overrides(only_failed=True)
 
 
 def make_job(
-    job_id: str, state: str, numbers: tuple[int, ...], *, parent_id: str | None = None
+    job_id: str,
+    state: str,
+    numbers: tuple[int, ...],
+    *,
+    parent_id: str | None = None,
+    checksum: str = CRC,
 ) -> JobDetails:
-    files = [{"file": f"data/{number}", "crc64nvme": CRC} for number in numbers]
+    files = [{"file": f"data/{number}", "crc64nvme": checksum} for number in numbers]
     return JobDetails.model_validate(
         {
             "id": job_id,
@@ -47,8 +52,8 @@ def make_job(
     )
 
 
-def make_rival(state: str = "complete", numbers: tuple[int, ...] = (0, 2)) -> JobDetails:
-    return make_job(RIVAL, state, numbers, parent_id=PARENT)
+def make_rival(state: str = "complete", *, checksum: str = CRC) -> JobDetails:
+    return make_job(RIVAL, state, (0, 2), parent_id=PARENT, checksum=checksum)
 
 
 class Service:
@@ -119,14 +124,30 @@ def test_another_request_is_no_repetition(changes: Mapping[str, Any]):
     assert Service(make_rival()).repeated(overrides) is None
 
 
-def test_inputs_that_have_changed_again_are_taken_again():
+@pytest.mark.parametrize(
+    ("state", "checksum", "is_refused"),
+    [
+        ("complete", NEW_CRC, False),
+        ("job_submitted", NEW_CRC, True),
+        # It took the inputs as they were before they were mended.
+        ("job_submitted", CRC, False),
+    ],
+)
+def test_inputs_are_refreshed_again_but_not_twice_at_once(
+    state: str, checksum: str, *, is_refused: bool
+):
     refreshed = Overrides(only_failed=True, refresh_inputs=True)
-    assert Service(make_rival()).repeated(refreshed) is None
-    assert Service(make_rival("job_submitted")).repeated(refreshed) is not None
+    service = Service(make_rival(state, checksum=checksum))
+    assert (service.repeated(refreshed) is not None) is is_refused
 
 
-def test_an_image_that_was_registered_anew_is_run():
-    service = Service(make_rival())
+def test_inputs_as_they_were_are_no_repetition_of_refreshed_ones():
+    assert Service(make_rival("job_submitted", checksum=NEW_CRC)).repeated() is None
+
+
+@pytest.mark.parametrize("state", ["job_submitted", "complete"])
+def test_an_image_that_was_registered_anew_is_run(state: str):
+    service = Service(make_rival(state))
     service.digest = "sha256:1"
     assert service.repeated() is None
 
@@ -134,6 +155,11 @@ def test_an_image_that_was_registered_anew_is_run():
 @pytest.mark.parametrize("outputs", [0, CTSRequestError("not yours", status=403)])
 def test_outputs_that_are_gone_or_out_of_reach_are_made_again(outputs: int | Exception):
     assert Service(make_rival(), outputs=outputs).repeated() is None
+
+
+def test_an_outage_is_told_and_not_taken_for_a_folder_without_outputs():
+    with pytest.raises(CTSRequestError, match="down"):
+        Service(make_rival(), outputs=CTSRequestError("down", status=503)).repeated()
 
 
 def test_a_rival_is_found_behind_others_with_one_look_at_the_containers():

@@ -434,6 +434,19 @@ def test_a_resubmission_warns_where_it_has_no_more_of_what_was_lacking(shell, su
 
 
 @pytest.mark.slow
+def test_an_accepted_resubmission_is_returned_though_no_warning_can_be_found(
+    shell, submit, monkeypatch
+):
+    job = shell(submit("fail /output_files/o")).wait(60)
+
+    def fail(*_: object) -> None:
+        raise CTSConnectionError("the service went away")
+
+    monkeypatch.setattr("cts_jupyter.notebook.job.find_failed", fail)
+    assert job.resubmit(only_failed=True).wait(60).details.parent_id == job.id
+
+
+@pytest.mark.slow
 def test_resubmission_of_a_live_job_as_it_is_is_refused(shell, submit):
     live = shell(submit("wait /output_files/o"))
     said = shell.refusal("%cts resubmit -")
