@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from typing_extensions import override
+
+from cts_core.config.sections import ImageSettings
 from cts_core.config.settings import Preset, S3Settings, Settings
 from cts_core.engine.worker_code import WorkerCode
 from cts_core.engine.worker_tokens import WorkerTokens
 from cts_core.errors import ConfigError
 from cts_core.events.publisher import Topic
 from cts_core.identity.identity import Identity
-from cts_core.images.source import ImageSource
+from cts_core.images.names import ImageReference
+from cts_core.images.source import ImageSource, RegistryImage
 from cts_core.model.site import SITES_AT_JAWS, SiteName
 from cts_core.objects.store import ObjectStore
 from cts_core.records.store import RecordStore
@@ -65,9 +70,28 @@ def image_source(settings: Settings) -> ImageSource:
         from cts_core.images.crane import Crane  # noqa: PLC0415 - see the module
 
         return Crane(settings.images)
-    from cts_core.images.registry import HttpRegistry  # noqa: PLC0415 - see the module
+    return _LazyRegistry(settings.images)
 
-    return HttpRegistry(settings.images)
+
+class _LazyRegistry(ImageSource):
+    """Images of registries by HTTP. Its client is imported for the first of them: it takes long, and few images are registered."""
+
+    def __init__(self, settings: ImageSettings) -> None:
+        self._settings = settings
+        self._registry: ImageSource | None = None
+        self._lock = asyncio.Lock()
+
+    @override
+    async def look_up(self, reference: ImageReference) -> RegistryImage:
+        async with self._lock:
+            if self._registry is None:
+                self._registry = await asyncio.to_thread(self._make)
+        return await self._registry.look_up(reference)
+
+    def _make(self) -> ImageSource:
+        from cts_core.images.registry import HttpRegistry  # noqa: PLC0415 - see the class
+
+        return HttpRegistry(self._settings)
 
 
 def topic(settings: Settings) -> Topic | None:

@@ -196,11 +196,13 @@ class CTSExtension(ExtensionApp):
     ) -> None:
         from cts_core.engine import adapters  # noqa: PLC0415 - as above
         from cts_core.engine.engine import Engine  # noqa: PLC0415 - as above
-        from cts_core.refdata_service.service import RefdataService  # noqa: PLC0415 - as above
 
         identity = _identity(settings, serverapp, self._kernel_token)
-        core: Engine | RefdataService
+        core: Core
         if self._stages_refdata:
+            # Its client of the service takes long to import, and the engine needs none.
+            from cts_core.refdata_service.service import RefdataService  # noqa: PLC0415
+
             core = RefdataService.from_settings(settings, identity, adapters.object_store(settings))
         else:
             core = Engine.from_settings(settings, identity)
@@ -221,7 +223,7 @@ class CTSExtension(ExtensionApp):
             self.log.info(
                 "CTS serves %s's jobs from %s below %s", settings.owner, settings.home, path
             )
-        elif isinstance(core, RefdataService):
+        elif self._stages_refdata:
             self.log.info(
                 "Reference data is staged in %s for the CTS at %s, asked for below %s",
                 settings.refdata.local_path,

@@ -43,6 +43,7 @@ FOREIGN = (
             ("pydantic", "httpx", "awscrt", "yaml", "rich", "cts_jupyter.notebook.magics.magic"),
         ),
         ("cts_jupyter.server.extension", ("cts_core.engine", "IPython.core")),
+        ("cts_jupyter.server.routes.table", ("httpx", "boto3", "pymongo", "kafka", "htcondor2")),
         ("cts_jupyter.server.headless", ("cts_core.engine", "boto3", "pymongo", "kafka", "lark")),
     ],
 )
@@ -53,6 +54,30 @@ def test_import_stays_small(module: str, unwanted: tuple[str, ...]) -> None:
     )
     loaded = printed.stdout.split()
     assert [name for name in loaded if name in unwanted or name.partition(".")[0] in unwanted] == []
+
+
+RUN_ENGINE = """
+import asyncio, sys
+from pathlib import Path
+from tests.harness.engine import running_engine
+
+async def main():
+    async with running_engine(Path(sys.argv[1]), {}):
+        print(*sys.modules, sep="\\n")
+
+asyncio.run(main())
+"""
+
+
+def test_an_engine_on_a_laptop_runs_without_an_http_client(tmp_path: Path) -> None:
+    """Its import takes as long as that of the whole engine."""
+    command = [sys.executable, "-c", RUN_ENGINE, str(tmp_path)]
+    printed = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    )
+    loaded = {name.partition(".")[0] for name in printed.stdout.split()}
+    assert "cts_core" in loaded
+    assert loaded & {"httpx", "rich", "boto3", "pymongo", "kafka", "htcondor2"} == set()
 
 
 def imports(file: Path) -> Iterator[str]:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeAlias
 
 from cts_core.concurrency import once
 from cts_core.engine.engine import Engine
 from cts_core.identity.identity import Credentials, User
 from cts_core.model.worker import ContainerId
-from cts_core.refdata_service.service import RefdataService
 
 if TYPE_CHECKING:
+    # Its client of the service takes long to import, and the engine needs none.
+    from cts_core.refdata_service.service import RefdataService
     from cts_jupyter.server.http.route import Route
 
-Core = Engine | RefdataService
+Core: TypeAlias = "Engine | RefdataService"
 """The application behind a route table."""
 UPLOAD_PIECES = 4
 """Pieces of an upload that are buffered for the object store before the sender is held back."""
@@ -61,7 +62,7 @@ class Call:
     @property
     def staging(self) -> RefdataService:
         """The staging service, on its routes. Raises TypeError on others."""
-        if not isinstance(self.running, RefdataService):
+        if self.running is None or isinstance(self.running, Engine):
             raise TypeError("this route is not the staging service's")
         return self.running
 
