@@ -24,7 +24,6 @@ from cts_core.model.job import (
 from cts_core.model.preview import JobPage
 from cts_core.model.record import (
     ContainerRecord,
-    ContainerTransition,
     JobQuery,
     JobRecord,
     JobSummary,
@@ -135,7 +134,7 @@ def container_view(record: ContainerRecord, inputs: Sequence[S3FileWithDataID] |
         Container,
         number=record.sub_id,
         state=record.state,
-        transition_times=_transitions(record.transition_times),
+        transition_times=list(record.transition_times),
         exit_code=record.exit_code,
         error=record.error,
         cpu_seconds=record.cpu_seconds,
@@ -163,7 +162,7 @@ def admin_container_view(record: ContainerRecord) -> SubJob:
         id=record.id,
         sub_id=record.sub_id,
         state=record.state,
-        transition_times=_transitions(record.transition_times),
+        transition_times=list(record.transition_times),
         exit_code=record.exit_code,
         outputs=record.outputs,
         admin_error=record.admin_error,
@@ -184,7 +183,7 @@ def event_of(job: JobSummary, transition: Transition) -> JobEvent:
     )
 
 
-def _transitions(steps: Sequence[Transition | ContainerTransition]) -> list[JobStateTransition]:
+def _transitions(steps: Sequence[Transition]) -> list[JobStateTransition]:
     return [construct(JobStateTransition, state=step.state, time=step.time) for step in steps]
 
 

@@ -17,6 +17,7 @@ from cts_core.model.job import (
     JAWSDetails,
     JobInput,
     JobInputPreview,
+    JobStateTransition,
     MetaValue,
     NERSCDetails,
     S3File,
@@ -122,13 +123,10 @@ class JobRecord(JobSummary):
     job_input: JobInput
 
 
-class ContainerTransition(BaseModel):
-    """A stored transition of a container."""
+class ContainerTransition(JobStateTransition):
+    """A stored transition of a container, which is shown as it is."""
 
     model_config = ConfigDict(frozen=True)
-
-    state: JobState
-    time: UTCTime
 
 
 class ContainerOutcome(BaseModel):
