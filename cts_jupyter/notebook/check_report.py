@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import logging
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,10 +12,17 @@ from cts_core import plan
 from cts_core.literals import parameter_warnings
 from cts_core.model.parameters import Parameters
 from cts_core.object_paths import as_folder
+from cts_core.why import find_lack, lack_warnings
 from cts_core.worker.units import format_size
 from cts_jupyter import formatting
+from cts_jupyter.client.client import CTSClient
+from cts_jupyter.client.lookups import find_failed
 from cts_jupyter.client.models import CheckResult, PlannedContainer
+from cts_jupyter.client.resubmit import Overrides, body_of
+from cts_jupyter.client.transport import CTSClientError
 from cts_jupyter.notebook.output_folder import without_files
+
+log = logging.getLogger(__name__)
 
 _SHOWN_CONTAINERS = 3
 _SHOWN_FILES = 5
@@ -40,6 +48,28 @@ def submission_warnings(body: Mapping[str, Any]) -> list[str]:
         return []
     overwriting = overwriting_warning(body)
     return [*parameter_warnings(params), *([overwriting] if overwriting else [])]
+
+
+def resubmission_warnings(
+    client: CTSClient, old_id: str, new_id: str, overrides: Overrides
+) -> list[str]:
+    """Return what may not be meant of a job that resubmits another one.
+
+    Containers may overwrite each other's outputs, or have no more of the memory or runtime that those before them lacked.
+    Where the service cannot be asked, there are none: the job is accepted by then.
+    """
+    try:
+        had, new = client.job_preview(old_id).job_input, client.job(new_id)
+        failed = find_failed(client, old_id)
+    except CTSClientError as e:
+        log.warning("What job %s resubmits could not be looked at: %s", new_id, e)
+        return []
+    overwriting = overwriting_warning(body_of(new))
+    numbers = overrides.containers
+    chosen = [each for each in failed if numbers is None or each.number in numbers]
+    lack = find_lack(had.memory, had.runtime, chosen)
+    lacking = lack_warnings(lack, new.job_input.memory, new.job_input.runtime)
+    return [*([overwriting] if overwriting else []), *lacking]
 
 
 class CheckReport:

@@ -11,14 +11,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self
 
-from cts_core.why import find_lack, lack_warnings
 from cts_jupyter import formatting
 from cts_jupyter.client.event_feed import Change
 from cts_jupyter.client.logs import PlainText, read_log
 from cts_jupyter.client.lookups import (
     count_states,
     find_containers,
-    find_failed,
     find_outputs,
     find_why,
 )
@@ -34,7 +32,7 @@ from cts_jupyter.notebook import patterns, serialize
 from cts_jupyter.notebook.card.card import card_text
 from cts_jupyter.notebook.card.data import CardData, card_data
 from cts_jupyter.notebook.card.display import CardDisplay
-from cts_jupyter.notebook.check_report import CheckReport, overwriting_warning
+from cts_jupyter.notebook.check_report import CheckReport, resubmission_warnings
 from cts_jupyter.notebook.columns import Verdict, container_table, input_table, output_table
 from cts_jupyter.notebook.last_submission import note_accepted, submitting
 from cts_jupyter.notebook.output_folder import (
@@ -279,7 +277,7 @@ class Job:
         job.try_to_follow()
         if note is not None:
             warnings.warn(note, stacklevel=2)
-        for warning in job.resubmission_warnings(self, overrides):
+        for warning in resubmission_warnings(self._session.client, self.id, job.id, overrides):
             warnings.warn(warning, stacklevel=2)
         return job
 
@@ -320,27 +318,6 @@ class Job:
         return CheckReport(
             result, {**overrides.on(body), "output_dir": result.output_dir}, rival=rival
         )
-
-    def resubmission_warnings(self, old: Job, overrides: Overrides) -> list[str]:
-        """Return what may not be meant of this job as a resubmission of another one.
-
-        Containers may overwrite each other's outputs, or have no more of the memory or runtime that those before them lacked.
-        Where the service cannot be asked, there are none: the job is accepted by then.
-        """
-        try:
-            details, had = self.details, old.summary.job_input
-            failed = find_failed(self._session.client, old.id)
-        except CTSClientError as e:
-            log.warning("What job %s resubmits could not be looked at: %s", self.id, e)
-            return []
-        overwriting = overwriting_warning(body_of(details))
-        chosen = [
-            c for c in failed if overrides.containers is None or c.number in overrides.containers
-        ]
-        asked = details.job_input
-        lack = find_lack(had.memory, had.runtime, chosen)
-        lacking = lack_warnings(lack, asked.memory, asked.runtime)
-        return [*([overwriting] if overwriting else []), *lacking]
 
     # Serialization.
 

@@ -14,7 +14,11 @@ from cts_jupyter.client.faults import JOB_FIELDS
 from cts_jupyter.client.models import JobPreview
 from cts_jupyter.client.resubmit import Overrides, has_numbered_outputs, resubmit
 from cts_jupyter.notebook import patterns
-from cts_jupyter.notebook.check_report import CheckReport, submission_warnings
+from cts_jupyter.notebook.check_report import (
+    CheckReport,
+    resubmission_warnings,
+    submission_warnings,
+)
 from cts_jupyter.notebook.errors import MagicError
 from cts_jupyter.notebook.job import Job
 from cts_jupyter.notebook.magics.command import (
@@ -289,7 +293,7 @@ def _run_resubmit(context: Context, options: argparse.Namespace) -> Job | CheckR
     if note is not None:
         context.add_note(note)
     job = _accepted(context, job_id)
-    for warning in job.resubmission_warnings(old, overrides):
+    for warning in resubmission_warnings(context.client, old.id, job.id, overrides):
         context.add_note(f"Warning: {warning}")
     return _show(context, job, watch=options.watch)
 

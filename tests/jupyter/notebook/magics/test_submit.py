@@ -442,7 +442,7 @@ def test_an_accepted_resubmission_is_returned_though_no_warning_can_be_found(
     def fail(*_: object) -> None:
         raise CTSConnectionError("the service went away")
 
-    monkeypatch.setattr("cts_jupyter.notebook.job.find_failed", fail)
+    monkeypatch.setattr("cts_jupyter.notebook.check_report.find_failed", fail)
     assert job.resubmit(only_failed=True).wait(60).details.parent_id == job.id
 
 
