@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Error, Locator, expect
 
 from tests.browser.test_panel import show
 from tests.browser.test_sidebar import row, rows, submit
@@ -11,15 +13,19 @@ from tests.harness import browser
 from tests.harness.browser import LONG, expect_state, show_sidebar
 
 
+def close(dialog: Locator) -> None:
+    # Another may follow it, or it may have gone by itself.
+    with contextlib.suppress(Error):
+        dialog.locator(".jp-mod-accept").click(timeout=2000)
+
+
 @pytest.mark.usefixtures("own_page", "unanswered")
 def test_sidebar_card_and_panel_outlive_the_network(open_notebook, lab, page, shot, tmp_path):
     # After a while JupyterLab says above everything, too, that its server is away.
-    page.add_locator_handler(
-        page.locator(".jp-Dialog"), lambda dialog: dialog.locator(".jp-mod-accept").click()
-    )
+    page.add_locator_handler(page.locator(".jp-Dialog"), close, no_wait_after=True)
     release = tmp_path / "release"
     notebook = open_notebook(
-        browser.submit("network", mode="until", seconds=release), show("network-panel")
+        browser.submit(tmp_path.name, mode="until", seconds=release), show("network-panel")
     )
     sidebar = show_sidebar(page)
     expect(sidebar.locator(".cts-stream")).to_have_text("live", timeout=LONG)
