@@ -13,10 +13,13 @@ from tests.harness import browser
 from tests.harness.browser import LONG, expect_state, show_sidebar
 
 
-def close(dialog: Locator) -> None:
-    # Another may follow it, or it may have gone by itself.
+def close(dialogs: Locator) -> None:
+    """Close JupyterLab's dialogs, which lie one over the other, and have it ask no more."""
+    # One may have gone by itself.
     with contextlib.suppress(Error):
-        dialog.locator(".jp-mod-accept").click(timeout=2000)
+        while dialogs.count():
+            dialogs.locator(".jp-Dialog-checkbox input").last.check(timeout=2000)
+            dialogs.locator(".jp-mod-accept").last.click(timeout=2000)
 
 
 @pytest.mark.usefixtures("own_page", "unanswered")
