@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import traceback
 
 from cts_core.errors import (
@@ -18,17 +20,30 @@ from cts_core.errors import (
 from cts_core.model.image import Image
 from cts_core.model.site import SiteName
 
+log = logging.getLogger(__name__)
+
 CHECKSUMS_RETRY_AFTER_SECONDS = 10
 """When a client that has too many requests for checksums may try again."""
+
+MAX_LOGGED = 1024
+"""Jobs that are remembered as logged, so that each is logged once."""
 
 UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
 """What parsing raises for a record of a newer version, or one that was edited by hand: a value, a field or a type is another."""
 
 
-def describe(error: Exception) -> str:
-    """Return why a record cannot be read, and what function could not, for the log."""
+def log_unreadable(job_id: str | None, error: Exception) -> None:
+    """Log once why the record of a job cannot be read, and what function could not."""
     *_, (_, _, function, _) = traceback.extract_tb(error.__traceback__)
-    return f"{error!r} in {function}"
+    log_once(job_id, f"{error!r} in {function}")
+
+
+@functools.lru_cache(MAX_LOGGED)
+def log_once(job_id: str | None, reason: str) -> None:
+    """Log why a record cannot be read, unless that was logged lately."""
+    log.warning(
+        "Job %s is left to servers of a newer version, or was edited by hand: %s", job_id, reason
+    )
 
 
 def records_closed() -> UnavailableError:

@@ -30,6 +30,7 @@ from cts_core.config.sections import MongoSettings
 from cts_core.errors import ConfigError, RecordTooLargeError, StorageFullError, UnavailableError
 from cts_core.records.errors import records_closed, too_many_waiting
 from cts_core.records.mongo import condition_wait
+from cts_core.records.mongo.documents import RAW_CODEC
 from cts_core.records.mongo.schema import prepare
 from cts_core.worker.files import says_full
 
@@ -52,10 +53,6 @@ _PROGRAMMING_ERRORS = (2, 9, 14, 28, 40, 52, 56, 66)
 
 _T = TypeVar("_T")
 _CODEC: CodecOptions[dict[str, Any]] = CodecOptions(tz_aware=True, tzinfo=UTC)
-# A text that is not UTF-8, as a record edited by hand may have, must not end the reading of all.
-_RAW_CODEC: CodecOptions[RawBSONDocument] = CodecOptions(
-    RawBSONDocument, tz_aware=True, tzinfo=UTC, unicode_decode_error_handler="replace"
-)
 
 
 @dataclass(frozen=True)
@@ -77,7 +74,7 @@ class Collections:
     @classmethod
     def of(cls, db: AsyncDatabase[dict[str, Any]]) -> Collections:
         """Return the collections of a database."""
-        raw = db.with_options(codec_options=_RAW_CODEC)
+        raw = db.with_options(codec_options=RAW_CODEC)
         return cls(
             jobs=raw["jobs"],
             subjobs=raw["subjobs"],

@@ -65,6 +65,7 @@ SUMMARY = {
 """The projection of a job for its summary: without what that does not need, what can be large, and what changes all the time."""
 
 _CODEC: CodecOptions[dict[str, Any]] = CodecOptions(tz_aware=True, tzinfo=UTC)
+# A text that is not UTF-8, as a record edited by hand may have, must not end the reading of all.
 RAW_CODEC: CodecOptions[RawBSONDocument] = CodecOptions(
     RawBSONDocument, tz_aware=True, tzinfo=UTC, unicode_decode_error_handler="replace"
 )

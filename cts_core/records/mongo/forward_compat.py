@@ -7,7 +7,6 @@ a field, or whose state this version does not know, is left to the newer servers
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
@@ -17,18 +16,14 @@ from bson.raw_bson import RawBSONDocument
 from cts_core.errors import NewerRecordError
 from cts_core.model.preview import ListedJob
 from cts_core.model.record import ContainerRecord, JobRecord, JobSummary
-from cts_core.records.errors import UNREADABLE, describe
+from cts_core.records.errors import UNREADABLE, log_unreadable
 from cts_core.records.mongo import documents
 from cts_core.states import JobState
-
-log = logging.getLogger(__name__)
 
 MAX_PARSED = 10_000
 """Live jobs that are kept as they were parsed."""
 MAX_LISTED = 2_000
 """Jobs of listings that are kept so: the same ones are listed again and again, and those that have ended do not change."""
-MAX_LOGGED = 1024
-"""Jobs that are remembered as logged, so that each is logged once."""
 
 _UNREADABLE = (*UNREADABLE, BSONError)
 
@@ -64,7 +59,7 @@ def _read(raw: RawBSONDocument, parse: Callable[[RawBSONDocument], _T]) -> _T:
     try:
         return parse(raw)
     except _UNREADABLE as e:
-        _log_once(raw["id"], describe(e))
+        log_unreadable(raw["id"], e)
         raise NewerRecordError(
             f"The job {raw['id']} says what this version of CTS does not know: ask a server of a newer one, or, if there is "
             "none, an administrator to look at its record"
@@ -110,12 +105,5 @@ def readable(
         try:
             parsed.append(parse(raw))
         except _UNREADABLE as e:
-            _log_once(raw.get("id"), describe(e))
+            log_unreadable(raw.get("id"), e)
     return parsed
-
-
-@functools.lru_cache(MAX_LOGGED)
-def _log_once(job_id: str | None, reason: str) -> None:
-    log.warning(
-        "Job %s is left to servers of a newer version, or was edited by hand: %s", job_id, reason
-    )

@@ -5,9 +5,7 @@ Each function is called inside a transaction; those that write, inside the write
 
 from __future__ import annotations
 
-import functools
 import json
-import logging
 import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -20,7 +18,7 @@ from cts_core.errors import FolderTakenError, NoSuchJobError
 from cts_core.model.preview import ListedJob
 from cts_core.model.record import Idempotency, JobRecord, JobSummary, JobWait
 from cts_core.model.site import SiteName
-from cts_core.records.errors import UNREADABLE, describe, no_such_job
+from cts_core.records.errors import UNREADABLE, log_unreadable, no_such_job
 from cts_core.records.sqlite import containers, events, rows
 from cts_core.records.sqlite.require import require_job
 from cts_core.records.sqlite.rows import StoredOutcome
@@ -29,10 +27,6 @@ from cts_core.records.store import KeyHolder
 from cts_core.states import TERMINAL, JobState
 
 _T = TypeVar("_T")
-log = logging.getLogger(__name__)
-
-MAX_LOGGED = 1024
-"""Jobs that are remembered as logged, so that each is logged once."""
 
 JOB = """
 SELECT id, user, state, created, updated, cleaned, parent_id,
@@ -160,13 +154,8 @@ def _readable(
         try:
             parsed.append(parse(row, steps[row["id"]]))
         except UNREADABLE as e:
-            _log_once(row["id"], describe(e))
+            log_unreadable(row["id"], e)
     return parsed
-
-
-@functools.lru_cache(MAX_LOGGED)
-def _log_once(job_id: str, reason: str) -> None:
-    log.warning("Job %s cannot be read, and is left alone: %s", job_id, reason)
 
 
 def get(db: sqlite3.Connection, job_id: str) -> JobRecord:

@@ -21,7 +21,7 @@ from cts_core.model.record import (
     JobQuery,
     JobSummary,
 )
-from cts_core.records.mongo import forward_compat
+from cts_core.records import errors
 from cts_core.records.mongo import schema as mongo_schema
 from cts_core.records.mongo.store import MongoStore
 from cts_core.states import JobState
@@ -38,7 +38,7 @@ NOT_UTF8 = RawBSONDocument(BSON.encode({"error": "ab"}).replace(b"ab", b"\xff\xf
 
 @pytest.fixture
 async def store(mongo_settings) -> AsyncIterator[MongoStore]:
-    forward_compat._log_once.cache_clear()
+    errors.log_once.cache_clear()
     store = MongoStore(mongo_settings)
     await store.open()
     yield store
