@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
+from bench_job import dump
 from bson.raw_bson import RawBSONDocument
 from harness import report, run, size
 
@@ -61,9 +62,7 @@ def fastapi(page: Sequence[RawBSONDocument]) -> bytes:
     for raw in page:
         job = documents.decode(raw)
         jobs.append({name: value for name, value in job.items() if not name.startswith("_")})
-    answer = Jobs.model_validate({"jobs": jobs}, extra="ignore")
-    text = json.dumps(answer.model_dump(mode="json", exclude_none=True), separators=(",", ":"))
-    return text.encode()
+    return dump(Jobs, {"jobs": jobs})
 
 
 def measure(

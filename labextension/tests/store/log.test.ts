@@ -22,17 +22,26 @@ function read(): LogReader {
   return reader;
 }
 
-const text = (reader: LogReader): string => decode(reader.view.window.bytes);
-
-it("follows a live log to its end", async () => {
+/** Follows a live log of one line; ``write`` tells of what was added to it. */
+async function follow(): Promise<{ log: ScriptedLog; reader: LogReader; write: () => void }> {
   const log = new ScriptedLog("one\n");
   service.answers.set(PATH, log.answer);
-  let write: () => void = () => undefined;
-  log.onWait = () => new Promise((resolve) => (write = resolve));
+  let wake: () => void = () => undefined;
+  log.onWait = () => new Promise((resolve) => (wake = resolve));
   const reader = read();
   await vi.waitFor(() => {
     expect(service.asked).toContain(`${PATH}?seek=4&length=${CHUNK}&wait=10`);
   });
+  const write = (): void => {
+    wake();
+  };
+  return { log, reader, write };
+}
+
+const text = (reader: LogReader): string => decode(reader.view.window.bytes);
+
+it("follows a live log to its end", async () => {
+  const { log, reader, write } = await follow();
   log.text += "two\n";
   write();
   await vi.waitFor(() => {
@@ -49,14 +58,7 @@ it("follows a live log to its end", async () => {
 });
 
 it("goes to the end of a live log that is written faster than it is loaded", async () => {
-  const log = new ScriptedLog("one\n");
-  service.answers.set(PATH, log.answer);
-  let write: () => void = () => undefined;
-  log.onWait = () => new Promise((resolve) => (write = resolve));
-  const reader = read();
-  await vi.waitFor(() => {
-    expect(service.asked).toContain(`${PATH}?seek=4&length=${CHUNK}&wait=10`);
-  });
+  const { log, reader, write } = await follow();
   log.text += "a line\n".repeat(1_000_000);
   write();
   const end = log.text.length;

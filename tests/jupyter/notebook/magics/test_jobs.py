@@ -244,7 +244,7 @@ def test_job_of_which_some_containers_wait_is_told_alike_everywhere(shell, submi
         assert client.job(job.id).state == "download_submitted", "the REST API keeps its states"
         looked_up = Job(job._session, job.id)
         (listed,) = shell(f"%cts ls {place}")
-        assert {looked_up.state, listed.state} == {"job_submitted"}
+        assert {looked_up.state, listed.state, job.state} == {"job_submitted"}
         assert list(shell(f"%cts ls {place}").to_frame()["state"]) == ["job_submitted"]
         assert [found.id for found in shell(f"%cts ls {place} --state job_submitted")] == [job.id]
         assert list(shell(f"%cts ls {place} --state download_submitted")) == []
